@@ -1,0 +1,37 @@
+// fatal: the last words of a program that cannot go on.
+
+#ifndef SYSALLOC_DETAIL_FATAL_HPP_
+#define SYSALLOC_DETAIL_FATAL_HPP_
+
+#include <cstdlib>
+#include <cstring>
+
+#if defined(_WIN32)
+#include <io.h>
+#else
+#include <unistd.h>
+#endif
+
+namespace sysalloc::detail {
+
+/// Writes text to the standard error. Allocates nothing and takes no lock, so that it may be called
+/// from inside an allocator. What cannot be written is lost.
+inline void write_error(const char* text) noexcept {
+#if defined(_WIN32)
+  static_cast<void>(_write(2, text, static_cast<unsigned>(std::strlen(text))));
+#else
+  [[maybe_unused]] const auto written = write(STDERR_FILENO, text, std::strlen(text));
+#endif
+}
+
+/// Writes `sysalloc: MESSAGE` and a line end to the standard error and aborts.
+[[noreturn, gnu::cold]] inline void fatal(const char* message) noexcept {
+  write_error("sysalloc: ");
+  write_error(message);
+  write_error("\n");
+  std::abort();
+}
+
+}  // namespace sysalloc::detail
+
+#endif  // SYSALLOC_DETAIL_FATAL_HPP_

@@ -1,0 +1,124 @@
+// GlobalAlloc: the interface of an allocator that can stand behind operator new.
+//
+// Two members are required, the rest is optional. The functions of this file call an optional
+// member where the allocator has it and otherwise do the same with the required two, as the
+// provided methods of Rust's core::alloc::GlobalAlloc do. What every implementation promises:
+//
+//   - nothing throws; a failed allocation is a null pointer;
+//   - every member may be called from any thread at any time, before main and after it;
+//   - a block is resized and freed with the layout it was last allocated or resized with.
+//
+// A layout of size zero is the caller's mistake here (asserted in debug builds by those who
+// implement it); the Allocator interface in allocator.hpp is the one that serves it.
+
+#ifndef SYSALLOC_GLOBAL_ALLOC_HPP_
+#define SYSALLOC_GLOBAL_ALLOC_HPP_
+
+#include <concepts>
+#include <cstddef>
+#include <cstring>
+#include <sysalloc/layout.hpp>
+
+namespace sysalloc {
+
+/// An allocator with
+///   void* alloc(Layout) const noexcept            nullptr on failure
+///   void  dealloc(void*, Layout) const noexcept   the pointer is not null
+template <class A>
+concept GlobalAlloc = requires(const A& a, void* ptr, Layout layout) {
+  { a.alloc(layout) } noexcept -> std::convertible_to<void*>;
+  { a.dealloc(ptr, layout) } noexcept;
+};
+
+/// Has `void* alloc_zeroed(Layout) const noexcept`: as alloc, every byte of the block zero.
+template <class A>
+concept HasAllocZeroed = requires(const A& a, Layout layout) {
+  { a.alloc_zeroed(layout) } noexcept -> std::convertible_to<void*>;
+};
+
+/// Has `void* realloc(void*, Layout, std::size_t new_size) const noexcept`.
+template <class A>
+concept HasRealloc = requires(const A& a, void* ptr, Layout layout, std::size_t new_size) {
+  { a.realloc(ptr, layout, new_size) } noexcept -> std::convertible_to<void*>;
+};
+
+/// Has `void* realloc(void*, Layout, Layout new_layout) const noexcept`: the alignment may change.
+template <class A>
+concept HasReallocLayout = requires(const A& a, void* ptr, Layout layout, Layout new_layout) {
+  { a.realloc(ptr, layout, new_layout) } noexcept -> std::convertible_to<void*>;
+};
+
+/// Has `std::size_t usable_size(const void*) const noexcept`: the bytes that a block really holds,
+/// at least the size it was asked for.
+template <class A>
+concept HasUsableSize = requires(const A& a, const void* ptr) {
+  { a.usable_size(ptr) } noexcept -> std::same_as<std::size_t>;
+};
+
+/// Has `void dealloc_unsized(void*, std::size_t align) const noexcept`: frees a block whose size
+/// the caller does not know, as `operator delete(void*)` does not. `align` is the alignment named
+/// by the delete expression, __STDCPP_DEFAULT_NEW_ALIGNMENT__ where it names none.
+template <class A>
+concept HasDeallocUnsized = requires(const A& a, void* ptr, std::size_t align) {
+  { a.dealloc_unsized(ptr, align) } noexcept;
+};
+
+/// Allocates a block of `layout` with every byte zero; nullptr on failure. Uses a.alloc_zeroed
+/// where there is one, which may know memory that is zero already; otherwise costs a memset.
+template <GlobalAlloc A>
+[[nodiscard]] void* alloc_zeroed(const A& a, Layout layout) noexcept {
+  if constexpr (HasAllocZeroed<A>) {
+    return a.alloc_zeroed(layout);
+  } else {
+    void* const ptr = a.alloc(layout);
+    if (ptr != nullptr) std::memset(ptr, 0, layout.size());
+    return ptr;
+  }
+}
+
+namespace detail {
+
+/// The resize that every allocator can do: a new block, a copy, and the old block freed.
+template <GlobalAlloc A>
+[[nodiscard]] void* realloc_by_copy(const A& a, void* ptr, Layout layout,
+                                    Layout new_layout) noexcept {
+  void* const moved = a.alloc(new_layout);
+  if (moved == nullptr) return nullptr;
+  std::memcpy(moved, ptr, layout.size() < new_layout.size() ? layout.size() : new_layout.size());
+  a.dealloc(ptr, layout);
+  return moved;
+}
+
+}  // namespace detail
+
+/// Resizes the block at `ptr`, allocated with `layout`, to `new_size` bytes (not zero) of the same
+/// alignment. Keeps the contents up to the smaller of the two sizes. Returns where the block is
+/// now, which may be `ptr`; on failure (also when `new_size` makes no valid Layout) nullptr, and
+/// the old block is untouched. Without a.realloc it costs an allocation and a copy.
+template <GlobalAlloc A>
+[[nodiscard]] void* realloc(const A& a, void* ptr, Layout layout, std::size_t new_size) noexcept {
+  if constexpr (HasRealloc<A>) {
+    return a.realloc(ptr, layout, new_size);
+  } else {
+    const auto new_layout = Layout::from_size_align(new_size, layout.align());
+    if (!new_layout) return nullptr;
+    return detail::realloc_by_copy(a, ptr, layout, *new_layout);
+  }
+}
+
+/// As above, to a whole new layout: the alignment may change too.
+template <GlobalAlloc A>
+[[nodiscard]] void* realloc(const A& a, void* ptr, Layout layout, Layout new_layout) noexcept {
+  if constexpr (HasReallocLayout<A>) {
+    return a.realloc(ptr, layout, new_layout);
+  } else {
+    if (layout.align() == new_layout.align()) {
+      return sysalloc::realloc(a, ptr, layout, new_layout.size());
+    }
+    return detail::realloc_by_copy(a, ptr, layout, new_layout);
+  }
+}
+
+}  // namespace sysalloc
+
+#endif  // SYSALLOC_GLOBAL_ALLOC_HPP_

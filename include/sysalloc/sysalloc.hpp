@@ -1,0 +1,19 @@
+// Everything of sysalloc. Each header can also be included alone.
+
+#ifndef SYSALLOC_SYSALLOC_HPP_
+#define SYSALLOC_SYSALLOC_HPP_
+
+#include <sysalloc/alloc_error.hpp>
+#include <sysalloc/allocator.hpp>
+#include <sysalloc/counting.hpp>
+#include <sysalloc/failing.hpp>
+#include <sysalloc/global.hpp>
+#include <sysalloc/global_alloc.hpp>
+#include <sysalloc/global_allocator.hpp>
+#include <sysalloc/layout.hpp>
+#include <sysalloc/limited.hpp>
+#include <sysalloc/memory_resource.hpp>
+#include <sysalloc/std_allocator.hpp>
+#include <sysalloc/system.hpp>
+
+#endif  // SYSALLOC_SYSALLOC_HPP_

@@ -1,0 +1,38 @@
+// The override: all 20 replaceable forms of operator new and delete, over the global allocator.
+//
+// One translation unit, so that no link can take some of the forms and leave others to the C++
+// library: blocks would then be allocated by one and freed by the other.
+//
+// The build compiles it in two ways:
+//
+//   as it is                  for System, and for static linking: the hooks are weak, and a program
+//                             that says SYSALLOC_GLOBAL_ALLOCATOR has hooks that replace them.
+//   SYSALLOC_OVERRIDE_FIXED   the allocator is settled: in the shared library, where a program's
+//                             hooks could not reach, and for every allocator but System. A program
+//                             that chooses another one in its source is refused by the linker.
+//
+// SYSALLOC_OVERRIDE_HEADER and SYSALLOC_OVERRIDE_TYPE name an allocator other than System.
+
+#include <sysalloc/global_allocator.hpp>
+
+#define SYSALLOC_SYSTEM_INLINE inline
+#if defined(_WIN32)
+#error "System on Windows is not written yet: src/system_windows.cpp"
+#else
+#include "../src/system_unix.cpp"
+#endif
+
+#if defined(SYSALLOC_OVERRIDE_HEADER)
+#include SYSALLOC_OVERRIDE_HEADER
+using sysalloc_global_allocator_type = SYSALLOC_OVERRIDE_TYPE;
+#else
+using sysalloc_global_allocator_type = sysalloc::System;
+#endif
+
+#if defined(SYSALLOC_OVERRIDE_FIXED)
+SYSALLOC_DETAIL_DEFINE_HOOKS()
+#else
+SYSALLOC_DETAIL_DEFINE_HOOKS(SYSALLOC_WEAK)
+#endif
+
+SYSALLOC_DETAIL_DEFINE_OPERATORS(SYSALLOC_EXPORT)
