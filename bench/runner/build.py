@@ -1,0 +1,58 @@
+"""Configures and builds the optimised benchmark, in build/bench under the repository."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from runner.allocators import MODULES, Added, installed_version
+from runner.errors import BuildError
+
+
+def build(repo: Path, added: Iterable[Added]) -> Path:
+    """Returns the build directory."""
+    build_dir = repo / "build" / "bench"
+    log = repo / "build" / "bench.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("")
+    _configure(repo, build_dir, log, added)
+    _run(["ninja", "-C", str(build_dir)], log)
+    return build_dir
+
+
+def _configure(repo: Path, build_dir: Path, log: Path, added: Iterable[Added]) -> None:
+    stamp = build_dir / "runner-settings.json"
+    options = {
+        "bench_baselines": ",".join(f"{one.name}={one.path}" for one in added),
+        # Only for the comparison: a baseline that came or went changes what the build finds.
+        "found": {name: installed_version(name) for name in MODULES},
+    }
+    # Meson fixes these at the first setup; a change needs a fresh directory.
+    fixed = {"repo": str(repo)} | {name: os.environ.get(name) for name in ("CXX", "CXXFLAGS", "LDFLAGS")}
+    settings = {"options": options, "fixed": fixed}
+
+    before = _read(stamp)
+    if before == settings and (build_dir / "build.ninja").exists():
+        return
+    command = ["meson", "setup", str(build_dir), str(repo), "--buildtype=release", "-Dbench=true", "-Dtests=false"]
+    command.append(f"-Dbench_baselines={options['bench_baselines']}")
+    if (build_dir / "meson-private").exists():
+        command.append("--reconfigure" if before and before.get("fixed") == fixed else "--wipe")
+    _run(command, log)
+    stamp.write_text(json.dumps(settings, indent=2))
+
+
+def _run(command: list[str], log: Path) -> None:
+    with log.open("a") as output:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        tail = log.read_text(errors="replace").splitlines()[-25:]
+        raise BuildError("\n".join([*tail, f"the build failed ({command[0]}); the whole log: {log}"]))
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None

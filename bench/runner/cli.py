@@ -1,0 +1,137 @@
+"""The whole course of a run: check, build, measure, report."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from runner import build, elf, machine, manifest, options, packages, plan, workloads
+from runner.allocators import OPTIONAL_PACKAGES, installed_version
+from runner.errors import BuildError, UsageError
+from runner.manifest import Manifest, Variant
+from runner.options import Options
+from runner.results import Results
+from runner.verdict import Verdict
+from runner.workloads import Workload
+
+REPO = Path(__file__).resolve().parent.parent.parent
+
+OK, FAILED, NOTHING_MEASURED, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: list[str]) -> int:
+    sys.stdout.reconfigure(errors="replace")
+    try:
+        return _main(options.parse(argv))
+    except UsageError as error:
+        _say(f"bench/run: {error}")
+    except BuildError as error:
+        _say(str(error))
+    except BrokenPipeError:
+        # The reader has gone; so must what Python would still write on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return NOTHING_MEASURED
+
+
+def _main(chosen: Options) -> int:
+    if not packages.ensure(REPO, plot=chosen.plot is not None):
+        return NOTHING_MEASURED
+    for name in chosen.allocators.names:
+        if name in OPTIONAL_PACKAGES and installed_version(name) is None:
+            raise UsageError(f"{name} is not installed (apt-get install {OPTIONAL_PACKAGES[name]})")
+
+    from runner import progress
+
+    with progress.status("Building; this takes a while the first time only"):
+        build_dir = build.build(REPO, chosen.allocators.added)
+    made = manifest.read(build_dir)
+    variants = workloads.choose(made, chosen.allocators, for_program=bool(chosen.program))
+    if chosen.program:
+        todo = [workloads.program(chosen.program, variants)]
+    else:
+        todo = workloads.select(workloads.discover(made, variants), chosen.only, chosen.filter)
+    if chosen.list:
+        _list(todo, made)
+        return OK
+    return _measure(chosen, build_dir, made, variants, todo)
+
+
+def _measure(
+    chosen: Options, build_dir: Path, made: Manifest, variants: list[Variant], todo: list[Workload]
+) -> int:
+    from runner import progress, rounds, verdict
+    from runner.measure import Measurer
+
+    described = machine.describe(build_dir)
+    _warn(chosen, made, described)
+    with tempfile.TemporaryDirectory(prefix="sysalloc-bench-") as scratch_name:
+        scratch = Path(scratch_name)
+        outputs = scratch / "outputs"
+        outputs.mkdir()
+        measurer = Measurer(made.launcher, scratch, timeout=chosen.timeout, pin=chosen.pin, stdin=chosen.stdin)
+        planned = plan.make(full=chosen.full, rounds=chosen.rounds, program=bool(chosen.program))
+        with progress.progress() as shown:
+            results = rounds.run(todo, workloads.columns(variants), planned, measurer, outputs, shown)
+        judged = verdict.judge(results, outputs)
+    _report(chosen, results, judged, variants, described)
+    if results.interrupted:
+        _say("interrupted: the tables show what was measured until then")
+        return INTERRUPTED
+    return FAILED if judged.failures else OK
+
+
+def _report(
+    chosen: Options, results: Results, judged: Verdict, variants: list[Variant], described: dict[str, object]
+) -> None:
+    from runner import legend, report_json, table
+    from runner.summary import PEAK, TIME, summarise
+
+    time, peak = summarise(results, TIME), summarise(results, PEAK)
+    console = table.console()
+    for summary in (time, peak):
+        if summary.groups:
+            table.render(summary, console)
+    for line in legend.lines(results, time, variants, machine.one_line(described)):
+        console.print(line, style="dim", markup=False)
+    if chosen.json:
+        revision = machine.revision(REPO)
+        report_json.write(
+            chosen.json, chosen, results, time, peak, variants, described, revision, judged.failures
+        )
+    if chosen.plot:
+        from runner import plot
+
+        plot.draw(time, chosen.plot, f"{results.rounds} rounds on {described['cpu']}, {described['cpus']} CPUs")
+    sys.stdout.flush()
+    for note in judged.notes:
+        _say(f"note: {note}")
+    for failure in judged.failures:
+        _say(f"FAILED: {failure}")
+
+
+def _warn(chosen: Options, made: Manifest, described: dict[str, object]) -> None:
+    """One line each for what makes the figures worth less."""
+    if os.environ.get("LD_PRELOAD"):
+        _say("note: LD_PRELOAD is set; nothing measured here sees it")
+    if not chosen.allocators.names:
+        for name, package in OPTIONAL_PACKAGES.items():
+            if made.variant(name) is None:
+                _say(f"{name}: not installed (apt-get install {package}); the rest still runs")
+    if busy := machine.busy(described):
+        _say(f"note: {busy}")
+    if chosen.program and (problem := elf.preload_problem(Path(chosen.program[0]))):
+        _say(f"warning: no allocator can be preloaded into {chosen.program[0]}, because {problem}; all rows are libc's")
+
+
+def _list(todo: list[Workload], made: Manifest) -> None:
+    for workload in todo:
+        about = f"  {workload.about}" if workload.about else ""
+        print(f"{workload.kind:5}  {workload.name}{about}")
+    for variant in made.variants:
+        print(f"under  {variant.name}  {variant.how}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

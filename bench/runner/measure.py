@@ -1,0 +1,125 @@
+"""One run of one program, in a process of its own, through the launcher."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.errors import BuildError
+
+
+@dataclass(frozen=True)
+class Command:
+    argv: tuple[str, ...]
+    preload: Path | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run cost, and how it ended."""
+
+    wall_ns: int
+    user_ns: int
+    sys_ns: int
+    peak_bytes: int
+    exit_status: int | None
+    signal: int | None
+    timed_out: bool
+    exec_error: str | None
+    stdout: Path
+    stderr: Path
+
+    @property
+    def ending(self) -> str:
+        if self.timed_out:
+            return "timed out"
+        if self.exec_error is not None:
+            return f"could not be started: {self.exec_error}"
+        if self.signal is not None:
+            with contextlib.suppress(ValueError):
+                return f"killed by {signal.Signals(self.signal).name}"
+            return f"killed by signal {self.signal}"
+        return f"exit status {self.exit_status}"
+
+
+class Measurer:
+    def __init__(self, launcher: Path, scratch: Path, *, timeout: float, pin: str | None, stdin: Path | None) -> None:
+        self._launcher = launcher
+        self._scratch = scratch
+        self._timeout = timeout
+        self._pin = pin
+        self._stdin = stdin
+        # A user's preloaded library would be in every allocator's run; Google Benchmark would take
+        # options from the environment.
+        self._environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name != "LD_PRELOAD" and not name.startswith("BENCHMARK_")
+        }
+
+    def run(self, command: Command) -> Run:
+        """Its output files hold until the next run."""
+        result, stdout, stderr = (self._scratch / name for name in ("result.json", "stdout", "stderr"))
+        for path in (result, stdout, stderr):
+            path.write_bytes(b"")
+
+        argv = [str(self._launcher), "--out", str(result), "--stdout", str(stdout), "--stderr", str(stderr)]
+        if self._pin:
+            argv += ["--cpu", self._pin]
+        if command.preload:
+            argv += ["--preload", str(command.preload)]
+        timed_out, complaint = self._start([*argv, "--", *command.argv])
+
+        try:
+            content = json.loads(result.read_text())
+        except ValueError:
+            if not timed_out:
+                raise BuildError(f"the launcher measured nothing: {complaint or 'no reason given'}") from None
+            content = {}
+        return Run(
+            wall_ns=content.get("wall_ns", 0),
+            user_ns=content.get("user_ns", 0),
+            sys_ns=content.get("sys_ns", 0),
+            peak_bytes=content.get("max_rss_bytes", 0),
+            exit_status=content.get("exit_status"),
+            signal=content.get("signal"),
+            timed_out=timed_out,
+            exec_error=content.get("exec_error") or None,
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+    def _start(self, argv: list[str]) -> tuple[bool, str]:
+        """Whether it timed out, and what the launcher itself had to say."""
+        with open(self._stdin or os.devnull, "rb") as stdin:
+            # A session of its own, so that the whole family can be ended at once.
+            process = subprocess.Popen(
+                argv,
+                stdin=stdin,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                env=self._environment,
+                start_new_session=True,
+            )
+            try:
+                return False, process.communicate(timeout=self._timeout)[1].strip()
+            except subprocess.TimeoutExpired:
+                return True, ""
+            finally:
+                if process.poll() is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                process.stderr.close()
+
+
+def last_lines(path: Path, count: int = 3) -> list[str]:
+    """The end of a program's output, for an error message."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        return file.read().decode(errors="replace").splitlines()[-count:]

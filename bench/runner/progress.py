@@ -1,0 +1,69 @@
+"""Shows on stderr how far the run is: a bar on a terminal, a line a round elsewhere."""
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+
+class Progress(Protocol):
+    def round(self, number: int, total: int, runs: int) -> None: ...
+    def step(self, workload: str, column: str) -> None: ...
+    def done(self) -> None: ...
+
+
+class Plain:
+    def round(self, number: int, total: int, runs: int) -> None:
+        # After the first round the number of rounds is known for good.
+        of = f" of {total}" if number > 1 else ""
+        print(f"round {number}{of}: {runs} runs", file=sys.stderr, flush=True)
+
+    def step(self, workload: str, column: str) -> None:
+        pass
+
+    def done(self) -> None:
+        pass
+
+
+class Bar:
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress as RichProgress, TextColumn, TimeRemainingColumn
+
+        self._rich = RichProgress(
+            TextColumn("{task.fields[round]}"),
+            BarColumn(bar_width=24),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}", style="dim"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._rich.add_task("", total=None, round="")
+
+    def __enter__(self) -> "Bar":
+        self._rich.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rich.stop()
+
+    def round(self, number: int, total: int, runs: int) -> None:
+        self._rich.update(self._task, total=total * runs, round=f"round {number}/{total}")
+
+    def step(self, workload: str, column: str) -> None:
+        self._rich.update(self._task, description=f"{workload} under {column}")
+
+    def done(self) -> None:
+        self._rich.advance(self._task)
+
+
+def progress() -> AbstractContextManager[Progress]:
+    return Bar() if sys.stderr.isatty() else nullcontext(Plain())
+
+
+def status(text: str) -> AbstractContextManager[object]:
+    """While something else takes its time."""
+    if not sys.stderr.isatty():
+        return nullcontext(print(text, file=sys.stderr, flush=True))
+    from rich.console import Console
+
+    return Console(stderr=True).status(text)

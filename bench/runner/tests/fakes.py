@@ -1,0 +1,94 @@
+"""A build directory as the real build leaves it, with scripts for the launcher and the workloads."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from unittest import mock
+
+from runner import cli
+
+LAUNCHER = """\
+#!/usr/bin/python3 -IS
+import json, os, sys, time
+split = sys.argv.index("--")
+own, program = sys.argv[1:split], sys.argv[split + 1:]
+options = dict(zip(own[::2], own[1::2]))
+start = time.monotonic_ns()
+child = os.fork()
+if child == 0:
+    os.dup2(os.open(options["--stdout"], os.O_WRONLY), 1)
+    os.dup2(os.open(options["--stderr"], os.O_WRONLY), 2)
+    # Not the name ld.so reads: the library of a fake allocator is no library.
+    os.environ["FAKE_PRELOAD"] = options.get("--preload", "")
+    os.execv(program[0], program)
+_, status, usage = os.wait4(child, 0)
+result = {
+    "wall_ns": time.monotonic_ns() - start,
+    "user_ns": int(usage.ru_utime * 1e9),
+    "sys_ns": int(usage.ru_stime * 1e9),
+    "max_rss_bytes": usage.ru_maxrss * 1024,
+}
+if os.WIFSIGNALED(status):
+    result["signal"] = os.WTERMSIG(status)
+else:
+    result["exit_status"] = os.WEXITSTATUS(status)
+json.dump(result, open(options["--out"], "w"))
+"""
+
+MICRO = """\
+#!/usr/bin/python3 -IS
+import json, re, sys
+times = {times}
+options = dict(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
+if "--benchmark_list_tests" in sys.argv:
+    print("\\n".join(times))
+    sys.exit()
+names = [name for name in times if re.search(options["--benchmark_filter"], name)]
+float(options["--benchmark_min_time"])
+print(json.dumps({{"benchmarks": [{{"real_time": times[name], "time_unit": "us"}} for name in names]}}))
+"""
+
+CHECKSUM = "echo checksum: 00112233aabbccdd"
+
+
+class FakeBuild:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest: dict = {"variants": [], "micro": {}, "apps": [], "launcher": "launcher"}
+        self._script("launcher", LAUNCHER)
+
+    def variant(self, name: str, micro: dict[str, float] | None = None, preload: str | None = None) -> None:
+        """`micro`: the time in microseconds of each workload it has."""
+        self.manifest["variants"].append({"name": name, "how": f"{name}'s how", "preload": preload})
+        if micro is not None:
+            self._script(f"micro-{name}", MICRO.format(times=repr(micro)))
+            self.manifest["micro"][name] = f"micro-{name}"
+
+    def app(self, name: str, **shell: str) -> None:
+        """The shell commands that are the application, by allocator."""
+        for variant, commands in shell.items():
+            self._script(f"{name}-{variant}", f"#!/bin/sh\n{commands}\n")
+        exes = {variant: f"{name}-{variant}" for variant in shell}
+        self.manifest["apps"].append({"name": name, "about": f"what {name} does", "exe": exes})
+
+    def run(self, *argv: str) -> tuple[int, str, str]:
+        """Exit status, stdout and stderr of bench/run."""
+        manifest = self.path / "bench" / "manifest.json"
+        manifest.parent.mkdir(exist_ok=True)
+        manifest.write_text(json.dumps(self.manifest))
+        out, err = io.StringIO(), io.StringIO()
+        out.reconfigure = lambda **_: None  # type: ignore[attr-defined]
+        with (
+            mock.patch("runner.packages.ensure", return_value=True),
+            mock.patch("runner.build.build", return_value=self.path),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            status = cli.main(list(argv))
+        return status, out.getvalue(), err.getvalue()
+
+    def _script(self, name: str, text: str) -> None:
+        path = self.path / name
+        path.write_text(text)
+        path.chmod(0o755)

@@ -1,0 +1,79 @@
+"""Every mistake on the command line is one clear line."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+from runner import options
+from runner.errors import UsageError
+
+
+class Options(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = Path(directory.name)
+
+    def _rejected(self, *argv: str) -> str:
+        with self.assertRaises(UsageError) as caught:
+            options.parse(list(argv))
+        message = str(caught.exception)
+        self.assertNotIn("\n", message)
+        return message
+
+    def test_mistakes_name_what_is_wrong(self) -> None:
+        plain = self.path / "plain"
+        plain.write_text("")
+        for argv, named in (
+            (["--colour"], "--colour"),
+            (["ls"], "after --"),
+            (["--rounds", "0"], "--rounds"),
+            (["--rounds", "many"], "many"),
+            (["--rounds"], "--rounds"),
+            (["--timeout", "-1"], "--timeout"),
+            (["--filter", "("], "--filter"),
+            (["--only", "macro"], "macro"),
+            (["--pin", "4096"], "4096"),
+            (["--pin", "3-1"], "3-1"),
+            (["--pin", "first"], "first"),
+            (["--allocators", "libc,tcmaloc"], "tcmaloc"),
+            (["--allocators", "mine=/nonexistent.so"], "/nonexistent.so"),
+            (["--allocators", f"mine={plain}"], "no .o, .a or .so"),
+            (["--allocators", f"system={plain}"], "system"),
+            (["--allocators", f"a b={plain}"], "a b"),
+            (["--json", "/nonexistent/x.json"], "/nonexistent/x.json"),
+            (["--json", str(self.path)], str(self.path)),
+            (["--plot", str(self.path / "x.png")], ".svg"),
+            (["--plot", "/nonexistent/x.svg"], "/nonexistent/x.svg"),
+            (["--stdin", str(plain)], "--stdin"),
+            (["--"], "no program"),
+            (["--", "no-such-program"], "no-such-program"),
+            (["--", str(plain)], "not executable"),
+            (["--", str(self.path)], "directory"),
+            (["--filter", "x", "--", "true"], "--filter"),
+            (["--list", "--", "true"], "--list"),
+            (["--stdin", "/nonexistent", "--", "true"], "/nonexistent"),
+        ):
+            with self.subTest(argv=argv):
+                self.assertIn(named, self._rejected(*argv))
+
+    def test_trying_an_output_file_leaves_nothing_behind(self) -> None:
+        old, new = self.path / "old.json", self.path / "new.json"
+        old.write_text("kept")
+        options.parse(["--json", str(old)])
+        options.parse(["--json", str(new)])
+        self.assertEqual(old.read_text(), "kept")
+        self.assertFalse(new.exists())
+
+    def test_program_keeps_its_own_options(self) -> None:
+        parsed = options.parse(["--rounds", "5", "--", "echo", "--rounds", "--", "x"])
+        self.assertEqual(parsed.program[1:], ("--rounds", "--", "x"))
+        self.assertTrue(parsed.program[0].endswith("/echo"))
+        self.assertEqual(parsed.rounds, 5)
+
+    def test_added_allocator(self) -> None:
+        library = self.path / "libmine.so.2"
+        library.write_text("")
+        choice = options.parse(["--allocators", f"system,mine={library}"]).allocators
+        self.assertEqual(choice.names, ("system", "mine"))
+        self.assertEqual(choice.added[0].path, library)

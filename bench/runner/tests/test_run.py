@@ -1,0 +1,200 @@
+"""Whole runs against a fake build: what is found wrong, and what the report says."""
+
+import json
+import tempfile
+import unittest
+from pathlib import Path
+
+from runner.tests.fakes import CHECKSUM, FakeBuild
+
+
+class Run(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = Path(directory.name)
+        self.build = FakeBuild(self.path)
+
+    def _run(self, *argv: str) -> tuple[int, str, str]:
+        return self.build.run("--rounds", "3", *argv)
+
+
+class Micro(Run):
+    def setUp(self) -> None:
+        super().setUp()
+        self.build.variant("libc", micro={"pair/16": 10.0, "pair/160": 40.0, "map<int>(2)": 8.0})
+        self.build.variant("system", micro={"pair/16": 5.0, "pair/160": 80.0, "map<int>(2)": 4.0})
+        self.build.variant("floor", micro={"pair/16": 1.0})
+
+    def test_ratios_medians_and_means(self) -> None:
+        report = self.path / "report.json"
+        status, out, err = self._run("--json", str(report))
+        self.assertEqual(status, 0, err)
+        content = json.loads(report.read_text())
+        times = {w["name"]: w["results"] for w in content["workloads"]}
+        self.assertEqual(times["pair/16"]["system"]["time_ns"]["samples"], [5000.0] * 3)
+        self.assertEqual(times["pair/16"]["system"]["time_ns"]["ratio"], 0.5)
+        self.assertEqual(times["pair/160"]["system"]["time_ns"]["ratio"], 2.0)
+        self.assertNotIn("floor", times["pair/160"])
+        self.assertAlmostEqual(content["geometric_means"]["time"]["micro"]["system"]["ratio"], 0.5 ** (1 / 3))
+        self.assertEqual(content["geometric_means"]["time"]["micro"]["floor"]["workloads"], 1)
+        self.assertIn("0.50", out)
+        self.assertIn("0.10*", out)
+        self.assertNotIn("Peak memory", out)
+
+    def test_filter_and_allocators(self) -> None:
+        status, out, _ = self._run("--filter", r"^map", "--allocators", "floor")
+        self.assertEqual(status, 0)
+        self.assertIn("map<int>(2)", out)
+        self.assertNotIn("pair", out)
+        self.assertNotIn("system", out)
+
+    def test_mistakes_found_after_the_build(self) -> None:
+        for argv, named in (
+            (["--filter", "nothing"], "nothing"),
+            (["--only", "apps"], "apps"),
+            (["--allocators", "cached"], "cached"),
+        ):
+            with self.subTest(argv=argv):
+                status, out, err = self._run(*argv)
+                self.assertEqual(status, 2)
+                self.assertIn(named, err.splitlines()[-1])
+                self.assertEqual(out, "")
+
+    def test_list(self) -> None:
+        status, out, _ = self._run("--list")
+        self.assertEqual(status, 0)
+        self.assertIn("pair/160", out)
+        self.assertIn("system's how", out)
+
+    def test_missing_baseline_is_mentioned_once(self) -> None:
+        _, _, err = self._run()
+        self.assertEqual(err.count("libjemalloc-dev"), 1)
+
+    def test_plot(self) -> None:
+        plot = self.path / "plot.svg"
+        status, _, err = self._run("--plot", str(plot))
+        self.assertEqual(status, 0, err)
+        self.assertIn("<svg", plot.read_text())
+
+
+class Apps(Run):
+    def setUp(self) -> None:
+        super().setUp()
+        self.build.variant("libc", micro={})
+        self.build.variant("system", micro={})
+
+    def test_same_checksum_passes(self) -> None:
+        self.build.app("index", libc=CHECKSUM, system=CHECKSUM)
+        status, out, err = self._run()
+        self.assertEqual(status, 0, err)
+        self.assertIn("Peak memory", out)
+        self.assertNotIn("FAILED", err)
+
+    def test_changed_checksum_fails_and_names_both(self) -> None:
+        self.build.app("index", libc=CHECKSUM, system="echo checksum: ffffffffffffffff")
+        status, out, err = self._run()
+        self.assertEqual(status, 1)
+        self.assertIn("WRONG", out)
+        for named in ("index", "system", "00112233aabbccdd", "ffffffffffffffff"):
+            self.assertIn(named, err)
+
+    def test_missing_checksum_fails(self) -> None:
+        self.build.app("index", libc=CHECKSUM, system="echo done")
+        status, _, err = self._run()
+        self.assertEqual(status, 1)
+        self.assertIn("done", err)
+
+    def test_crash_is_named_and_the_rest_still_runs(self) -> None:
+        self.build.app("index", libc=CHECKSUM, system="echo heap is broken >&2; kill -SEGV $$")
+        self.build.app("graph", libc=CHECKSUM, system=CHECKSUM)
+        report = self.path / "report.json"
+        status, out, err = self._run("--json", str(report))
+        self.assertEqual(status, 1)
+        self.assertIn("crash", out)
+        self.assertIn("index under system: killed by SIGSEGV", err)
+        self.assertIn("heap is broken", err)
+        graph = json.loads(report.read_text())["workloads"][1]["results"]["system"]
+        self.assertEqual(len(graph["time_ns"]["samples"]), 3)
+
+    def test_crash_under_libc_leaves_the_others_without_ratio(self) -> None:
+        self.build.app("index", libc="exit 3", system=CHECKSUM)
+        status, out, err = self._run()
+        self.assertEqual(status, 1)
+        self.assertIn("index under libc: exit status 3", err)
+        self.assertIn(" ms", out)
+
+    def test_timeout(self) -> None:
+        self.build.app("index", libc=CHECKSUM, system="exec sleep 60")
+        status, out, err = self._run("--timeout", "1")
+        self.assertEqual(status, 1)
+        self.assertIn("timeout", out)
+        self.assertIn("index under system", err)
+
+    def test_unsteady_application_is_not_blamed_on_an_allocator(self) -> None:
+        self.build.app("index", libc=f"printf 'checksum: %016x\\n' $$", system=CHECKSUM)
+        status, _, err = self._run()
+        self.assertEqual(status, 1)
+        self.assertIn("under libc itself", err)
+        self.assertNotIn("under system", err)
+
+
+class Program(Run):
+    def setUp(self) -> None:
+        super().setUp()
+        self.build.variant("libc", preload=None)
+        self.build.variant("system", preload="/fake/system.so")
+        self.build.variant("floor", preload=None)
+        self.script = self.path / "program"
+
+    def _program(self, commands: str) -> tuple[int, str, str]:
+        self.script.write_text(f"#!/bin/sh\n{commands}\n")
+        self.script.chmod(0o755)
+        return self._run("--", str(self.script))
+
+    def test_same_output_passes(self) -> None:
+        status, out, err = self._program("echo hello; exit 3")
+        self.assertEqual(status, 0, err)
+        self.assertIn("exit status 3 under libc too", err)
+        self.assertNotIn("floor", out)
+
+    def test_changed_output_shows_the_first_line_that_differs(self) -> None:
+        status, _, err = self._program('echo same; echo "with <$FAKE_PRELOAD>"')
+        self.assertEqual(status, 1)
+        self.assertIn("under system: stdout differs from line 2", err)
+        self.assertIn("with </fake/system.so>", err)
+        self.assertIn("libc: with <>", err)
+
+    def test_changed_exit_status(self) -> None:
+        status, _, err = self._program('test -z "$FAKE_PRELOAD"')
+        self.assertEqual(status, 1)
+        self.assertIn("under system: exit status 1, under libc exit status 0", err)
+
+    def test_crash_under_one_allocator(self) -> None:
+        status, out, err = self._program('test -z "$FAKE_PRELOAD" || kill -ABRT $$')
+        self.assertEqual(status, 1)
+        self.assertIn("crash", out)
+        self.assertIn("killed by SIGABRT", err)
+
+    def test_unsteady_output_blames_nobody(self) -> None:
+        status, _, err = self._program('echo $$; echo "$FAKE_PRELOAD" >&2')
+        self.assertEqual(status, 1)
+        self.assertIn("its stdout is not the same in every run under libc itself", err)
+        self.assertNotIn("stdout differs", err)
+        self.assertIn("stderr differs", err)
+
+    def test_reads_nothing_unless_told(self) -> None:
+        self.assertEqual(self._program("read line && exit 1; exit 0")[0], 0)
+
+    def test_reads_a_file(self) -> None:
+        text = self.path / "text"
+        text.write_text("hello\n")
+        self.script.write_text('#!/bin/sh\nread line; test "$line" = hello || exit 1\n')
+        self.script.chmod(0o755)
+        _, _, err = self._run("--stdin", str(text), "--", str(self.script))
+        self.assertNotIn("exit status 1", err)
+
+    def test_asking_for_an_allocator_without_library(self) -> None:
+        status, _, err = self._run("--allocators", "floor", "--", "true")
+        self.assertEqual(status, 2)
+        self.assertIn("floor", err)
