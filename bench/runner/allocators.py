@@ -1,7 +1,6 @@
 """The allocators the bench knows by name, and those a user adds as NAME=PATH."""
 
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +18,7 @@ FLOOR = "floor"
 KNOWN = (BASE, "system", "cached", "mimalloc", "jemalloc", "tcmalloc", FLOOR)
 
 OPTIONAL_PACKAGES = {"jemalloc": "libjemalloc-dev", "tcmalloc": "libgoogle-perftools-dev"}
-"""Baselines that are measured when their Debian package is installed."""
-
-MODULES = {
-    "mimalloc": ("mimalloc",),
-    "jemalloc": ("jemalloc",),
-    "tcmalloc": ("libtcmalloc_minimal", "libtcmalloc"),
-}
-"""The pkg-config modules of the baselines, in the order of preference."""
+"""Baselines that are measured when this Debian package is installed."""
 
 
 @dataclass(frozen=True)
@@ -61,25 +53,22 @@ def parse(text: str) -> Choice:
     return Choice(tuple(names), tuple(added))
 
 
-def installed_version(name: str) -> str | None:
-    """Of a baseline; None when it is not installed."""
-    for module in MODULES.get(name, ()):
-        done = subprocess.run(["pkg-config", "--modversion", module], capture_output=True, text=True)
-        if done.returncode == 0:
-            return done.stdout.strip()
-    return None
-
-
 def _added(name: str, text: str) -> Added:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-        raise UsageError(f"'{name}' cannot name an allocator: a letter, then letters, digits, - and _")
+        raise UsageError(
+            f"'{name}' cannot name an allocator: a letter, then letters, digits, - and _"
+        )
     if name in KNOWN:
-        raise UsageError(f"'{name}' is the name of an allocator the bench has already; choose another")
+        raise UsageError(
+            f"'{name}' is the name of an allocator the bench has already; choose another"
+        )
     path = Path(text).expanduser()
     if not path.is_file():
         raise UsageError(f"allocator {name}: no such file: {text}")
     if not re.search(r"\.(o|a|so(\.[0-9.]+)?)$", path.name):
         raise UsageError(f"allocator {name}: {text} is no .o, .a or .so")
     if "," in text or "=" in text:
-        raise UsageError(f"allocator {name}: a path with ',' or '=' cannot be passed on; link to it: {text}")
+        raise UsageError(
+            f"allocator {name}: a path with ',' or '=' cannot be passed on; link to it: {text}"
+        )
     return Added(name, path.absolute())

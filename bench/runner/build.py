@@ -6,8 +6,12 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from runner.allocators import MODULES, Added, installed_version
+from runner import packages
+from runner.allocators import OPTIONAL_PACKAGES, Added
 from runner.errors import BuildError
+
+
+BASELINE_PACKAGES = ("libmimalloc-dev", *OPTIONAL_PACKAGES.values())
 
 
 def build(repo: Path, added: Iterable[Added]) -> Path:
@@ -25,17 +29,27 @@ def _configure(repo: Path, build_dir: Path, log: Path, added: Iterable[Added]) -
     stamp = build_dir / "runner-settings.json"
     options = {
         "bench_baselines": ",".join(f"{one.name}={one.path}" for one in added),
-        # Only for the comparison: a baseline that came or went changes what the build finds.
-        "found": {name: installed_version(name) for name in MODULES},
+        # Only for the comparison: a baseline that came, changed or went changes what the build finds.
+        "found": packages.versions(BASELINE_PACKAGES),
     }
     # Meson fixes these at the first setup; a change needs a fresh directory.
-    fixed = {"repo": str(repo)} | {name: os.environ.get(name) for name in ("CXX", "CXXFLAGS", "LDFLAGS")}
+    fixed = {"repo": str(repo)} | {
+        name: os.environ.get(name) for name in ("CXX", "CXXFLAGS", "LDFLAGS")
+    }
     settings = {"options": options, "fixed": fixed}
 
     before = _read(stamp)
     if before == settings and (build_dir / "build.ninja").exists():
         return
-    command = ["meson", "setup", str(build_dir), str(repo), "--buildtype=release", "-Dbench=true", "-Dtests=false"]
+    command = [
+        "meson",
+        "setup",
+        str(build_dir),
+        str(repo),
+        "--buildtype=release",
+        "-Dbench=true",
+        "-Dtests=false",
+    ]
     command.append(f"-Dbench_baselines={options['bench_baselines']}")
     if (build_dir / "meson-private").exists():
         command.append("--reconfigure" if before and before.get("fixed") == fixed else "--wipe")
@@ -45,10 +59,14 @@ def _configure(repo: Path, build_dir: Path, log: Path, added: Iterable[Added]) -
 
 def _run(command: list[str], log: Path) -> None:
     with log.open("a") as output:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
     if done.returncode != 0:
         tail = log.read_text(errors="replace").splitlines()[-25:]
-        raise BuildError("\n".join([*tail, f"the build failed ({command[0]}); the whole log: {log}"]))
+        raise BuildError(
+            "\n".join([*tail, f"the build failed ({command[0]}); the whole log: {log}"])
+        )
 
 
 def _read(path: Path) -> dict | None:

@@ -1,12 +1,13 @@
 """The whole course of a run: check, build, measure, report."""
 
+import io
 import os
 import sys
 import tempfile
 from pathlib import Path
 
 from runner import build, elf, machine, manifest, options, packages, plan, workloads
-from runner.allocators import OPTIONAL_PACKAGES, installed_version
+from runner.allocators import OPTIONAL_PACKAGES
 from runner.errors import BuildError, UsageError
 from runner.manifest import Manifest, Variant
 from runner.options import Options
@@ -20,7 +21,9 @@ OK, FAILED, NOTHING_MEASURED, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(argv: list[str]) -> int:
-    sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that has no ± shall get a question mark, not a traceback.
+        sys.stdout.reconfigure(errors="replace")
     try:
         return _main(options.parse(argv))
     except UsageError as error:
@@ -38,9 +41,12 @@ def main(argv: list[str]) -> int:
 def _main(chosen: Options) -> int:
     if not packages.ensure(REPO, plot=chosen.plot is not None):
         return NOTHING_MEASURED
+    # Before the build, which may be long, where that can be known before.
+    installed = packages.versions(OPTIONAL_PACKAGES.values())
     for name in chosen.allocators.names:
-        if name in OPTIONAL_PACKAGES and installed_version(name) is None:
-            raise UsageError(f"{name} is not installed (apt-get install {OPTIONAL_PACKAGES[name]})")
+        package = OPTIONAL_PACKAGES.get(name)
+        if package and installed is not None and package not in installed:
+            raise UsageError(f"{name} is not installed (apt-get install {package})")
 
     from runner import progress
 
@@ -70,10 +76,14 @@ def _measure(
         scratch = Path(scratch_name)
         outputs = scratch / "outputs"
         outputs.mkdir()
-        measurer = Measurer(made.launcher, scratch, timeout=chosen.timeout, pin=chosen.pin, stdin=chosen.stdin)
+        measurer = Measurer(
+            made.launcher, scratch, timeout=chosen.timeout, pin=chosen.pin, stdin=chosen.stdin
+        )
         planned = plan.make(full=chosen.full, rounds=chosen.rounds, program=bool(chosen.program))
         with progress.progress() as shown:
-            results = rounds.run(todo, workloads.columns(variants), planned, measurer, outputs, shown)
+            results = rounds.run(
+                todo, workloads.columns(variants), planned, measurer, outputs, shown
+            )
         judged = verdict.judge(results, outputs)
     _report(chosen, results, judged, variants, described)
     if results.interrupted:
@@ -83,7 +93,11 @@ def _measure(
 
 
 def _report(
-    chosen: Options, results: Results, judged: Verdict, variants: list[Variant], described: dict[str, object]
+    chosen: Options,
+    results: Results,
+    judged: Verdict,
+    variants: list[Variant],
+    described: dict[str, object],
 ) -> None:
     from runner import legend, report_json, table
     from runner.summary import PEAK, TIME, summarise
@@ -103,7 +117,11 @@ def _report(
     if chosen.plot:
         from runner import plot
 
-        plot.draw(time, chosen.plot, f"{results.rounds} rounds on {described['cpu']}, {described['cpus']} CPUs")
+        plot.draw(
+            time,
+            chosen.plot,
+            f"{results.rounds} rounds on {described['cpu']}, {described['cpus']} CPUs",
+        )
     sys.stdout.flush()
     for note in judged.notes:
         _say(f"note: {note}")
@@ -122,7 +140,9 @@ def _warn(chosen: Options, made: Manifest, described: dict[str, object]) -> None
     if busy := machine.busy(described):
         _say(f"note: {busy}")
     if chosen.program and (problem := elf.preload_problem(Path(chosen.program[0]))):
-        _say(f"warning: no allocator can be preloaded into {chosen.program[0]}, because {problem}; all rows are libc's")
+        _say(
+            f"warning: no allocator can be preloaded into {chosen.program[0]}, because {problem}; all rows are libc's"
+        )
 
 
 def _list(todo: list[Workload], made: Manifest) -> None:

@@ -55,4 +55,6 @@ def _has_interpreter(head: bytes, file) -> bool:
         size, count = struct.unpack_from(order + "HH", head, 42)
     file.seek(table)
     headers = file.read(size * count)
-    return any(struct.unpack_from(order + "I", headers, i * size)[0] == _PT_INTERP for i in range(count))
+    return any(
+        struct.unpack_from(order + "I", headers, i * size)[0] == _PT_INTERP for i in range(count)
+    )

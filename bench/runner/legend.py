@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Iterator
 
 from runner import units
-from runner.allocators import BASE, CONTROL, FLOOR
+from runner.allocators import CONTROL, FLOOR
 from runner.manifest import Variant
 from runner.results import Results
 from runner.summary import Summary
 from runner.workloads import MICRO, PROGRAM
 
 
-def lines(results: Results, time: Summary, variants: Iterable[Variant], machine: str) -> Iterator[str]:
+def lines(
+    results: Results, time: Summary, variants: Iterable[Variant], machine: str
+) -> Iterator[str]:
     for variant in variants:
         yield f"{variant.name}: {_how(variant, results)}"
     yield f"{CONTROL}: the same as libc, run a second time in every round; how far it is from 1 is noise"
@@ -26,7 +28,7 @@ def lines(results: Results, time: Summary, variants: Iterable[Variant], machine:
 
 def _how(variant: Variant, results: Results) -> str:
     if results.of_kind(PROGRAM):
-        return "the program as it is" if variant.name == BASE else f"preloaded, {variant.how}"
+        return f"{variant.preload.name} preloaded" if variant.preload else "the program as it is"
     if variant.name == FLOOR:
         return f"no allocator but the least a workload can cost: {variant.how}"
     return variant.how

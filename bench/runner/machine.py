@@ -28,14 +28,24 @@ def revision(repo: Path) -> dict[str, object]:
 
 
 def one_line(machine: dict[str, object]) -> str:
-    parts = [machine["cpu"], f"{machine['cpus']} CPUs", machine["kernel"], machine["libc"], machine["compiler"]]
+    parts = [
+        machine["cpu"],
+        f"{machine['cpus']} CPUs",
+        machine["kernel"],
+        machine["libc"],
+        machine["compiler"],
+    ]
     return ", ".join(str(part) for part in parts if part)
 
 
 def busy(machine: dict[str, object]) -> str | None:
     """A warning, when other work on the machine is likely to disturb the figures."""
     load, cpus = float(str(machine["load_average_before"])), int(str(machine["cpus"]))
-    return f"load average {load} on {cpus} CPUs: other work will disturb the figures" if load > cpus / 2 else None
+    return (
+        f"load average {load} on {cpus} CPUs: other work will disturb the figures"
+        if load > cpus / 2
+        else None
+    )
 
 
 def _cpu_model() -> str:
@@ -45,7 +55,7 @@ def _cpu_model() -> str:
 
 def _compiler(build_dir: Path) -> str | None:
     log = _read(str(build_dir / "meson-logs" / "meson-log.txt")) or ""
-    match = re.search(r'^C\+\+ compiler for the host machine: .*?\((.+?)\)\s*$', log, re.MULTILINE)
+    match = re.search(r"^C\+\+ compiler for the host machine: .*?\((.+?)\)\s*$", log, re.MULTILINE)
     return match[1].replace('"', "") if match else _output(["c++", "--version"], first_line=True)
 
 

@@ -49,11 +49,17 @@ def read(build_dir: Path) -> Manifest:
 
         return Manifest(
             variants=tuple(
-                Variant(item["name"], item["how"], Path(item["preload"]) if item.get("preload") else None)
+                Variant(
+                    item["name"],
+                    item["how"],
+                    Path(item["preload"]) if item.get("preload") else None,
+                )
                 for item in content["variants"]
             ),
             micro=exes(content["micro"]),
-            apps=tuple(App(item["name"], item["about"], exes(item["exe"])) for item in content["apps"]),
+            apps=tuple(
+                App(item["name"], item["about"], exes(item["exe"])) for item in content["apps"]
+            ),
             launcher=build_dir / content["launcher"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

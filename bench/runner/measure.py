@@ -37,7 +37,7 @@ class Run:
         if self.timed_out:
             return "timed out"
         if self.exec_error is not None:
-            return f"could not be started: {self.exec_error}"
+            return self.exec_error
         if self.signal is not None:
             with contextlib.suppress(ValueError):
                 return f"killed by {signal.Signals(self.signal).name}"
@@ -46,7 +46,9 @@ class Run:
 
 
 class Measurer:
-    def __init__(self, launcher: Path, scratch: Path, *, timeout: float, pin: str | None, stdin: Path | None) -> None:
+    def __init__(
+        self, launcher: Path, scratch: Path, *, timeout: float, pin: str | None, stdin: Path | None
+    ) -> None:
         self._launcher = launcher
         self._scratch = scratch
         self._timeout = timeout
@@ -62,11 +64,21 @@ class Measurer:
 
     def run(self, command: Command) -> Run:
         """Its output files hold until the next run."""
-        result, stdout, stderr = (self._scratch / name for name in ("result.json", "stdout", "stderr"))
+        result, stdout, stderr = (
+            self._scratch / name for name in ("result.json", "stdout", "stderr")
+        )
         for path in (result, stdout, stderr):
             path.write_bytes(b"")
 
-        argv = [str(self._launcher), "--out", str(result), "--stdout", str(stdout), "--stderr", str(stderr)]
+        argv = [
+            str(self._launcher),
+            "--out",
+            str(result),
+            "--stdout",
+            str(stdout),
+            "--stderr",
+            str(stderr),
+        ]
         if self._pin:
             argv += ["--cpu", self._pin]
         if command.preload:
@@ -77,7 +89,9 @@ class Measurer:
             content = json.loads(result.read_text())
         except ValueError:
             if not timed_out:
-                raise BuildError(f"the launcher measured nothing: {complaint or 'no reason given'}") from None
+                raise BuildError(
+                    f"the launcher measured nothing: {complaint or 'no reason given'}"
+                ) from None
             content = {}
         return Run(
             wall_ns=content.get("wall_ns", 0),
@@ -115,7 +129,8 @@ class Measurer:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                process.stderr.close()
+                if process.stderr:
+                    process.stderr.close()
 
 
 def last_lines(path: Path, count: int = 3) -> list[str]:

@@ -64,7 +64,9 @@ def parse(argv: list[str]) -> Options:
     return Options(
         full=values.full,
         filter=_regex(values.filter),
-        allocators=allocators.parse(values.allocators) if values.allocators is not None else allocators.Choice(),
+        allocators=allocators.parse(values.allocators)
+        if values.allocators is not None
+        else allocators.Choice(),
         rounds=_rounds(values.rounds),
         json=_output(values.json, "--json"),
         plot=_plot(values.plot),
@@ -87,16 +89,48 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--full", action="store_true", help="long run: more rounds, longer and larger ones; no time limit")
+    add(
+        "--full",
+        action="store_true",
+        help="long run: more rounds, longer and larger ones; no time limit",
+    )
     add("--filter", metavar="REGEX", help="only the workloads whose name matches")
     add("--allocators", metavar="LIST", help="only these, separated by commas (see below)")
-    add("--only", choices=("micro", "apps"), help="only the micro workloads, or only the applications")
-    add("--micro-only", dest="only", action="store_const", const="micro", help="the same as --only micro")
-    add("--apps-only", dest="only", action="store_const", const="apps", help="the same as --only apps")
-    add("--rounds", metavar="N", help="how often each is run (default: what fits in the time, at least 3)")
+    add(
+        "--only",
+        choices=("micro", "apps"),
+        help="only the micro workloads, or only the applications",
+    )
+    add(
+        "--micro-only",
+        dest="only",
+        action="store_const",
+        const="micro",
+        help="the same as --only micro",
+    )
+    add(
+        "--apps-only",
+        dest="only",
+        action="store_const",
+        const="apps",
+        help="the same as --only apps",
+    )
+    add(
+        "--rounds",
+        metavar="N",
+        help="how often each is run (default: what fits in the time, at least 3)",
+    )
     add("--pin", metavar="CPUS", help="run everything on these CPUs, such as 1 or 0,2-3")
-    add("--timeout", metavar="SECONDS", help="give up on a single run after this (default 60, full 600)")
-    add("--stdin", metavar="FILE", help="what PROGRAM reads as its standard input (default: nothing)")
+    add(
+        "--timeout",
+        metavar="SECONDS",
+        help="give up on a single run after this (default 60, full 600)",
+    )
+    add(
+        "--stdin",
+        metavar="FILE",
+        help="what PROGRAM reads as its standard input (default: nothing)",
+    )
     add("--json", metavar="FILE", help="write all samples, with a description of the machine")
     add("--plot", metavar="FILE.svg", help="draw the ratios to libc")
     add("--list", action="store_true", help="list workloads and allocators, and stop")
@@ -112,7 +146,9 @@ def _check_mode(values: argparse.Namespace, program: list[str] | None) -> None:
         raise UsageError("no program after --")
     for name in ("filter", "only", "list"):
         if getattr(values, name):
-            raise UsageError(f"--{name} is for the bench's own workloads, not for a program after --")
+            raise UsageError(
+                f"--{name} is for the bench's own workloads, not for a program after --"
+            )
 
 
 def _rounds(text: str | None) -> int | None:

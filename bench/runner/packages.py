@@ -2,6 +2,8 @@
 
 import shutil
 import subprocess
+from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from runner.errors import UsageError
@@ -35,14 +37,21 @@ def ensure(repo: Path, plot: bool) -> bool:
     return True
 
 
+def versions(packages: Iterable[str]) -> dict[str, str] | None:
+    """Of those that are installed; None where there is no dpkg to ask."""
+    command = ["dpkg-query", "-W", "-f=${Package} ${db:Status-Status} ${Version}\n", *packages]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    words = [line.split() for line in done.stdout.splitlines()]
+    return {line[0]: line[2] for line in words if len(line) == 3 and line[1] == "installed"}
+
+
 def _check_tools(plot: bool) -> None:
     for tool, package in TOOLS.items():
         if shutil.which(tool) is None:
             raise UsageError(f"{tool} is not installed (Debian: {package})")
-    try:
-        import rich  # noqa: F401
-
-        if plot:
-            import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UsageError(f"the Python module {error.name} is not installed (Debian: python3-{error.name})") from None
+    for module in ("rich", "matplotlib") if plot else ("rich",):
+        if find_spec(module) is None:
+            raise UsageError(f"Python's {module} is not installed (Debian: python3-{module})")

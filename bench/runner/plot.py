@@ -16,6 +16,8 @@ ROWS_PER_PANEL = 16
 """More go into a second panel beside the first: a tower of bars cannot be read at once."""
 BAR_INCHES = 0.085
 GAP_INCHES = 0.14
+LONGEST_ERROR = 0.9
+"""Below a bar's end, as a share of it: a logarithmic axis has no 0."""
 HEAD_INCHES = 0.85
 """For the title and the legend."""
 PANEL_WIDTH_INCHES = 6.2
@@ -34,7 +36,11 @@ def draw(summary: Summary, path: Path, title: str) -> None:
     # Placed by hand: Matplotlib puts a legend outside the axes by itself only since 3.7.
     below_head = 1 - HEAD_INCHES / height
     figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(PANEL_WIDTH_INCHES * len(panels), height), squeeze=False, layout="constrained"
+        1,
+        len(panels),
+        figsize=(PANEL_WIDTH_INCHES * len(panels), height),
+        squeeze=False,
+        layout="constrained",
     )
     low, high = _limits(rows, columns)
     for panel, axis in zip(panels, axes[0]):
@@ -70,26 +76,29 @@ def _draw_panel(axis, rows: list[Row], columns: list[str], summary: Summary) -> 
     axis.set_xscale("log")
     if summary.noise:
         noise = 1 + summary.noise.typical
-        axis.axvspan(1 / noise, noise, color="black", alpha=0.08, lw=0, label="noise (libc against itself)")
+        axis.axvspan(
+            1 / noise, noise, color="black", alpha=0.08, lw=0, label="noise (libc against itself)"
+        )
     thickness = 1 / (len(columns) + GAP_INCHES / BAR_INCHES)
     for index, column in enumerate(columns):
         offset = (index - (len(columns) - 1) / 2) * thickness
         colour = FLOOR_COLOUR if column == FLOOR else COLOURS[index % len(COLOURS)]
-        figures = [
-            (place + offset, entry)
+        bars = [
+            (place + offset, entry.ratio, entry.spread or 0.0)
             for place, row in enumerate(rows)
             if isinstance(entry := row.entries.get(column), Figure) and entry.ratio is not None
         ]
-        ratios = [entry.ratio for _, entry in figures]
         axis.barh(
-            [place for place, _ in figures],
-            [ratio - 1 for ratio in ratios],
+            [place for place, _, _ in bars],
+            [ratio - 1 for _, ratio, _ in bars],
             left=1,
             height=thickness,
             color=colour,
             label=column,
-            xerr=[[ratio * min(entry.spread or 0, 0.9) for ratio, (_, entry) in zip(ratios, figures)],
-                  [ratio * (entry.spread or 0) for ratio, (_, entry) in zip(ratios, figures)]],
+            xerr=[
+                [ratio * min(spread, LONGEST_ERROR) for _, ratio, spread in bars],
+                [ratio * spread for _, ratio, spread in bars],
+            ],
             error_kw={"elinewidth": 0.7, "ecolor": "#303030"},
         )
     axis.axvline(1, color="black", lw=0.8)
@@ -100,7 +109,9 @@ def _draw_panel(axis, rows: list[Row], columns: list[str], summary: Summary) -> 
     axis.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
-    axis.xaxis.set_major_locator(FixedLocator([m * 10.0**e for e in range(-4, 4) for m in (1, 2, 5)]))
+    axis.xaxis.set_major_locator(
+        FixedLocator([m * 10.0**e for e in range(-4, 4) for m in (1, 2, 5)])
+    )
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.tick_params(axis="x", labelsize=8)
@@ -112,6 +123,6 @@ def _limits(rows: list[Row], columns: list[str]) -> tuple[float, float]:
         for column in columns:
             entry = row.entries.get(column)
             if isinstance(entry, Figure) and entry.ratio is not None:
-                spread = min(entry.spread or 0, 0.9)
+                spread = min(entry.spread or 0, LONGEST_ERROR)
                 edges += [entry.ratio * (1 - spread), entry.ratio * (1 + spread)]
     return min(min(edges) * 0.92, 0.8), max(max(edges) * 1.08, 1.25)

@@ -6,9 +6,14 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    def round(self, number: int, total: int, runs: int) -> None: ...
-    def step(self, workload: str, column: str) -> None: ...
-    def done(self) -> None: ...
+    def round(self, number: int, total: int, runs: int) -> None:
+        ...
+
+    def step(self, workload: str, column: str) -> None:
+        ...
+
+    def done(self) -> None:
+        ...
 
 
 class Plain:
@@ -27,7 +32,12 @@ class Plain:
 class Bar:
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress as RichProgress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress as RichProgress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         self._rich = RichProgress(
             TextColumn("{task.fields[round]}"),
@@ -39,7 +49,7 @@ class Bar:
         )
         self._task = self._rich.add_task("", total=None, round="")
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> Progress:
         self._rich.start()
         return self
 
@@ -57,7 +67,9 @@ class Bar:
 
 
 def progress() -> AbstractContextManager[Progress]:
-    return Bar() if sys.stderr.isatty() else nullcontext(Plain())
+    if sys.stderr.isatty():
+        return Bar()
+    return nullcontext(Plain())
 
 
 def status(text: str) -> AbstractContextManager[object]:

@@ -25,11 +25,15 @@ def read(workload: Workload, run: Run, outputs: Path) -> Sample | Failure:
         return _micro(run)
     if workload.kind == APP:
         return _app(run)
-    return _sample(run, run.wall_ns, {
-        "ending": run.ending,
-        "stdout": _keep(run.stdout, outputs),
-        "stderr": _keep(run.stderr, outputs),
-    })
+    return _sample(
+        run,
+        run.wall_ns,
+        {
+            "ending": run.ending,
+            "stdout": _keep(run.stdout, outputs),
+            "stderr": _keep(run.stderr, outputs),
+        },
+    )
 
 
 def _micro(run: Run) -> Sample | Failure:
@@ -46,7 +50,10 @@ def _app(run: Run) -> Sample | Failure:
     last = last_lines(run.stdout, 1)
     match = re.fullmatch(r"checksum: ([0-9a-f]{16})", last[0]) if last else None
     if not match:
-        return Failure("no result", f"its last line is no checksum: {last[0] if last else '(it printed nothing)'}")
+        return Failure(
+            "no result",
+            f"its last line is no checksum: {last[0] if last else '(it printed nothing)'}",
+        )
     return _sample(run, run.wall_ns, {"checksum": match[1]})
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -50,13 +51,19 @@ def write(
     path.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def _workload(workload: Workload, results: Results, time: Summary, peak: Summary) -> dict[str, object]:
+def _workload(
+    workload: Workload, results: Results, time: Summary, peak: Summary
+) -> dict[str, object]:
     return {
         "name": workload.name,
         "kind": workload.kind,
         "about": workload.about,
         "results": {
-            column: _cell(results.cell(workload, column), _figure(time, workload, column), _figure(peak, workload, column))
+            column: _cell(
+                results.cell(workload, column),
+                _figure(time, workload, column),
+                _figure(peak, workload, column),
+            )
             for column in workload.commands
         },
     }
@@ -64,12 +71,20 @@ def _workload(workload: Workload, results: Results, time: Summary, peak: Summary
 
 def _cell(cell: Cell, time: Figure | None, peak: Figure | None) -> dict[str, object]:
     return {
-        "failure": {"label": cell.failure.label, "text": cell.failure.text} if cell.failure else None,
+        "failure": {"label": cell.failure.label, "text": cell.failure.text}
+        if cell.failure
+        else None,
         "time_ns": _metric(time, cell.times),
         "peak_bytes": _metric(peak, cell.peaks),
         "user_ns": [sample.user_ns for sample in cell.samples],
         "sys_ns": [sample.sys_ns for sample in cell.samples],
-        "checksums": sorted({sample.evidence["checksum"] for sample in cell.samples if "checksum" in sample.evidence}),
+        "checksums": sorted(
+            {
+                sample.evidence["checksum"]
+                for sample in cell.samples
+                if "checksum" in sample.evidence
+            }
+        ),
     }
 
 
@@ -86,17 +101,25 @@ def _metric(figure: Figure | None, samples: list[float]) -> dict[str, object]:
 
 
 def _figure(summary: Summary, workload: Workload, column: str) -> Figure | None:
-    entries = (row.entries.get(column) for group in summary.groups for row in group.rows if row.workload is workload)
+    entries = (
+        row.entries.get(column)
+        for group in summary.groups
+        for row in group.rows
+        if row.workload is workload
+    )
     return next((entry for entry in entries if isinstance(entry, Figure)), None)
 
 
 def _means(summary: Summary) -> dict[str, object]:
     return {
-        group.kind: {column: {"ratio": mean.ratio, "workloads": mean.count} for column, mean in group.means.items()}
+        group.kind: {
+            column: {"ratio": mean.ratio, "workloads": mean.count}
+            for column, mean in group.means.items()
+        }
         for group in summary.groups
     }
 
 
 def _noise(summary: Summary) -> dict[str, object] | None:
     noise = summary.noise
-    return noise and {"typical": noise.typical, "worst": noise.worst, "worst_workload": noise.worst_workload}
+    return None if noise is None else asdict(noise)

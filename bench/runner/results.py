@@ -51,13 +51,15 @@ class Results:
     min_time_s: float | None = None
     interrupted: bool = False
 
-    def cell(self, workload: Workload, column: str) -> Cell | None:
-        return self.cells.get((workload.name, column))
+    def cell(self, workload: Workload, column: str) -> Cell:
+        return self.cells[workload.name, column]
 
     def of_kind(self, *kinds: str) -> list[Workload]:
         return [workload for workload in self.workloads if workload.kind in kinds]
 
 
 def empty(workloads: list[Workload], columns: list[str]) -> Results:
-    cells = {(workload.name, column): Cell() for workload in workloads for column in workload.commands}
+    cells = {
+        (workload.name, column): Cell() for workload in workloads for column in workload.commands
+    }
     return Results(workloads, columns, cells)

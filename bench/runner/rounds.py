@@ -54,7 +54,12 @@ def run(
 
 
 def _run_workload(
-    workload: Workload, results: Results, plan: Plan, measurer: Measurer, outputs: Path, progress: Progress
+    workload: Workload,
+    results: Results,
+    plan: Plan,
+    measurer: Measurer,
+    outputs: Path,
+    progress: Progress,
 ) -> None:
     for column, command in workload.commands.items():
         cell = results.cell(workload, column)
@@ -63,7 +68,7 @@ def _run_workload(
             progress.step(workload.name, column)
             run = measurer.run(_with_length(workload, command, results, plan))
             if workload.kind == PROGRAM and column == BASE and run.exec_error is not None:
-                raise UsageError(f"{command.argv[0]}: cannot be started: {run.exec_error}")
+                raise UsageError(run.exec_error)
             outcome = read(workload, run, outputs)
             if isinstance(outcome, Failure):
                 cell.failure = outcome
@@ -75,7 +80,9 @@ def _run_workload(
 def _with_length(workload: Workload, command: Command, results: Results, plan: Plan) -> Command:
     if workload.kind == MICRO:
         # Without a unit: Google Benchmark takes "0.1s" only since 1.8, and a plain number in all versions.
-        return replace(command, argv=(*command.argv, f"--benchmark_min_time={results.min_time_s:.4f}"))
+        return replace(
+            command, argv=(*command.argv, f"--benchmark_min_time={results.min_time_s:.4f}")
+        )
     if workload.kind == APP and plan.scale != 1:
         return replace(command, argv=(*command.argv, "--scale", str(plan.scale)))
     return command
@@ -83,8 +90,15 @@ def _with_length(workload: Workload, command: Command, results: Results, plan: P
 
 def _warm_up(workloads: list[Workload]) -> None:
     """Reads the files once, so that the first round does not measure the disk."""
-    files = {Path(command.argv[0]) for workload in workloads for command in workload.commands.values()}
-    files |= {command.preload for workload in workloads for command in workload.commands.values() if command.preload}
+    files = {
+        Path(command.argv[0]) for workload in workloads for command in workload.commands.values()
+    }
+    files |= {
+        command.preload
+        for workload in workloads
+        for command in workload.commands.values()
+        if command.preload
+    }
     for path in files:
         try:
             path.read_bytes()

@@ -70,12 +70,14 @@ def summarise(results: Results, metric: str) -> Summary:
     for kind in kinds:
         rows = [_row(results, workload, metric, noise) for workload in results.of_kind(kind)]
         if rows:
-            groups.append(Group(kind, rows, _means(rows, results.columns, noise) if len(rows) > 1 else {}))
+            groups.append(
+                Group(kind, rows, _means(rows, results.columns, noise) if len(rows) > 1 else {})
+            )
     return Summary(metric, results.columns, groups, noise)
 
 
-def _samples(cell: Cell | None, metric: str) -> list[float]:
-    if cell is None or cell.failure is not None:
+def _samples(cell: Cell, metric: str) -> list[float]:
+    if cell.failure is not None:
         return []
     return cell.times if metric == TIME else cell.peaks
 
@@ -89,8 +91,13 @@ def _ratio(results: Results, workload: Workload, column: str, metric: str) -> fl
 
 
 def _noise(results: Results, metric: str, kinds: tuple[str, ...]) -> Noise | None:
-    ratios = {workload.label: _ratio(results, workload, CONTROL, metric) for workload in results.of_kind(*kinds)}
-    deviations = {name: stats.deviation(ratio) for name, ratio in ratios.items() if ratio is not None}
+    ratios = {
+        workload.label: _ratio(results, workload, CONTROL, metric)
+        for workload in results.of_kind(*kinds)
+    }
+    deviations = {
+        name: stats.deviation(ratio) for name, ratio in ratios.items() if ratio is not None
+    }
     if not deviations:
         return None
     worst = max(deviations, key=lambda name: deviations[name])
@@ -129,9 +136,15 @@ def _means(rows: list[Row], columns: list[str], noise: Noise | None) -> dict[str
         ]
         for column in columns
     }
-    means = {column: mean for column in columns if (mean := stats.geometric_mean(ratios[column])) is not None}
+    means = {
+        column: mean
+        for column in columns
+        if (mean := stats.geometric_mean(ratios[column])) is not None
+    }
     # libc's own mean may be at 1 by luck, so the noise of one workload counts too, less for each it is averaged over.
-    doubt = max(stats.deviation(means.get(CONTROL, 1.0)), noise.typical / sqrt(len(rows)) if noise else 0.0)
+    doubt = max(
+        stats.deviation(means.get(CONTROL, 1.0)), noise.typical / sqrt(len(rows)) if noise else 0.0
+    )
     return {
         column: Mean(mean, len(ratios[column]), column != BASE and stats.deviation(mean) <= doubt)
         for column, mean in means.items()

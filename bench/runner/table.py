@@ -40,7 +40,10 @@ def render(summary: Summary, to: Console) -> None:
         lines = list(_lines(summary, medians=False))
     for part, columns in enumerate(_parts(lines, summary.columns, to.width)):
         to.print()
-        to.print(Text(TITLES[summary.metric] + (" (continued)" if part else ""), style="bold"), soft_wrap=True)
+        to.print(
+            Text(TITLES[summary.metric] + (" (continued)" if part else ""), style="bold"),
+            soft_wrap=True,
+        )
         to.print(_table(lines, columns, plain=not to.is_terminal))
 
 
@@ -56,7 +59,11 @@ def _lines(summary: Summary, medians: bool) -> Iterator[_Line]:
     for group in summary.groups:
         for row in group.rows:
             last = row is group.rows[-1] and not group.means
-            yield _Line(row.workload.label, {c: _cell(row, c, summary.metric, medians) for c in summary.columns}, last)
+            yield _Line(
+                row.workload.label,
+                {c: _cell(row, c, summary.metric, medians) for c in summary.columns},
+                last,
+            )
         if group.means:
             cells = {column: _mean(group, column) for column in summary.columns}
             yield _Line(MEANS[group.kind].format(len(group.rows)), cells, True, "bold")
@@ -74,7 +81,9 @@ def _cell(row: Row, column: str, metric: str, medians: bool) -> Text:
         return Text(amount + around)
     before = f"{amount}  " if medians and column != CONTROL else ""
     mark = "~" if entry.same and column != CONTROL else ""
-    return Text(before + mark + units.ratio(entry.ratio, entry.spread) + around, style=_style(entry, column))
+    return Text(
+        before + mark + units.ratio(entry.ratio, entry.spread) + around, style=_style(entry, column)
+    )
 
 
 def _mean(group: Group, column: str) -> Text:
@@ -92,11 +101,13 @@ def _style(entry: Figure | Mean, column: str) -> str:
         return "dim" if column == CONTROL else ""
     if entry.same:
         return ""
-    return "green" if entry.ratio < 1 else "red"
+    return "green" if (entry.ratio or 1.0) < 1 else "red"
 
 
 def _widths(lines: list[_Line], columns: list[str]) -> dict[str, int]:
-    return {column: max(len(column), *(len(line.cells[column]) for line in lines)) for column in columns}
+    return {
+        column: max(len(column), *(len(line.cells[column]) for line in lines)) for column in columns
+    }
 
 
 def _label_width(lines: list[_Line]) -> int:
@@ -136,5 +147,7 @@ def _table(lines: list[_Line], columns: list[str], plain: bool) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for line in lines:
         cells = [line.cells[column] for column in columns]
-        table.add_row(Text(line.label), *cells, style=line.style, end_section=line.last_of_group and not plain)
+        table.add_row(
+            Text(line.label), *cells, style=line.style, end_section=line.last_of_group and not plain
+        )
     return table

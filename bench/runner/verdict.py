@@ -63,10 +63,14 @@ def _values(cell: Cell, aspect: str) -> list[str]:
 
 def _unsteady(workload: Workload, aspect: str, verdict: Verdict) -> None:
     if workload.kind == APP:
-        verdict.failures.append(f"{workload.name}: its checksum is not the same in every run under libc itself")
+        verdict.failures.append(
+            f"{workload.name}: its checksum is not the same in every run under libc itself"
+        )
     else:
         what = "its way of ending" if aspect == "ending" else f"its {aspect}"
-        verdict.notes.append(f"{what} is not the same in every run under libc itself, so it was not compared")
+        verdict.notes.append(
+            f"{what} is not the same in every run under libc itself, so it was not compared"
+        )
 
 
 def _difference(aspect: str, column: str, got: str, expected: str, outputs: Path) -> str:

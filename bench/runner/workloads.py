@@ -25,8 +25,8 @@ class Workload:
 
     @property
     def label(self) -> str:
-        """For people: which clock Google Benchmark reads is in its name, and is the same everywhere."""
-        return self.name.removesuffix("/real_time")
+        """For people: Google Benchmark says in a name which clock it reads, here always the wall's."""
+        return re.sub(r"/(process|real)_time\b", "", self.name)
 
 
 def columns(chosen: Iterable[Variant]) -> list[str]:
@@ -43,10 +43,14 @@ def choose(manifest: Manifest, choice: Choice, for_program: bool) -> list[Varian
         if variant is None:
             package = OPTIONAL_PACKAGES.get(name)
             raise UsageError(
-                f"{name} is not installed (apt-get install {package})" if package else f"{name} is not built here"
+                f"{name} is not installed (apt-get install {package})"
+                if package
+                else f"{name} is not built here"
             )
         if for_program and name != BASE and variant.preload is None:
-            raise UsageError(f"{name} has no shared library, so it cannot be brought into a program")
+            raise UsageError(
+                f"{name} has no shared library, so it cannot be brought into a program"
+            )
     return [
         variant
         for variant in manifest.variants
@@ -59,12 +63,20 @@ def choose(manifest: Manifest, choice: Choice, for_program: bool) -> list[Varian
 def discover(manifest: Manifest, chosen: Iterable[Variant]) -> list[Workload]:
     """All of the bench's own."""
     variants = list(chosen)
-    exes = {variant.name: manifest.micro[variant.name] for variant in variants if variant.name in manifest.micro}
+    exes = {
+        variant.name: manifest.micro[variant.name]
+        for variant in variants
+        if variant.name in manifest.micro
+    }
     listed = {name: _micro_names(exe) for name, exe in exes.items()}
     found = []
     for name in listed[BASE]:
         flags = (f"--benchmark_filter=^{_escape(name)}$", "--benchmark_format=json")
-        commands = {variant: Command((str(exes[variant]), *flags)) for variant in exes if name in listed[variant]}
+        commands = {
+            variant: Command((str(exes[variant]), *flags))
+            for variant in exes
+            if name in listed[variant]
+        }
         found.append(Workload(name, MICRO, "", _commands(variants, commands)))
     for app in manifest.apps:
         commands = {variant: Command((str(exe),)) for variant, exe in app.exe.items()}
@@ -72,7 +84,9 @@ def discover(manifest: Manifest, chosen: Iterable[Variant]) -> list[Workload]:
     return found
 
 
-def select(workloads: list[Workload], only: str | None, pattern: re.Pattern[str] | None) -> list[Workload]:
+def select(
+    workloads: list[Workload], only: str | None, pattern: re.Pattern[str] | None
+) -> list[Workload]:
     kinds = {None: (MICRO, APP), "micro": (MICRO,), "apps": (APP,)}[only]
     selected = [
         workload
@@ -81,7 +95,11 @@ def select(workloads: list[Workload], only: str | None, pattern: re.Pattern[str]
     ]
     if not selected:
         where = f" with --only {only}" if only else ""
-        what = f"--filter '{pattern.pattern}' matches no workload" if pattern else "there is no workload"
+        what = (
+            f"--filter '{pattern.pattern}' matches no workload"
+            if pattern
+            else "there is no workload"
+        )
         raise UsageError(f"{what}{where}; --list shows them all")
     return selected
 
@@ -104,11 +122,15 @@ def _commands(variants: list[Variant], by_variant: dict[str, Command]) -> dict[s
 
 def _micro_names(exe: Path) -> list[str]:
     try:
-        done = subprocess.run([exe, "--benchmark_list_tests"], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [exe, "--benchmark_list_tests"], capture_output=True, text=True, timeout=60
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"{exe} does not list its workloads: {error}") from None
     if done.returncode != 0:
-        raise BuildError(f"{exe} does not list its workloads: exit status {done.returncode} {done.stderr.strip()}")
+        raise BuildError(
+            f"{exe} does not list its workloads: exit status {done.returncode} {done.stderr.strip()}"
+        )
     return [line for line in done.stdout.splitlines() if line]
 
 

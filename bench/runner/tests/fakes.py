@@ -58,7 +58,9 @@ class FakeBuild:
         self.manifest: dict = {"variants": [], "micro": {}, "apps": [], "launcher": "launcher"}
         self._script("launcher", LAUNCHER)
 
-    def variant(self, name: str, micro: dict[str, float] | None = None, preload: str | None = None) -> None:
+    def variant(
+        self, name: str, micro: dict[str, float] | None = None, preload: str | None = None
+    ) -> None:
         """`micro`: the time in microseconds of each workload it has."""
         self.manifest["variants"].append({"name": name, "how": f"{name}'s how", "preload": preload})
         if micro is not None:
@@ -78,7 +80,6 @@ class FakeBuild:
         manifest.parent.mkdir(exist_ok=True)
         manifest.write_text(json.dumps(self.manifest))
         out, err = io.StringIO(), io.StringIO()
-        out.reconfigure = lambda **_: None  # type: ignore[attr-defined]
         with (
             mock.patch("runner.packages.ensure", return_value=True),
             mock.patch("runner.build.build", return_value=self.path),

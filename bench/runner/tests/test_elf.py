@@ -10,7 +10,9 @@ from runner.elf import preload_problem
 
 def elf64(*segment_types: int) -> bytes:
     header = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
-    header += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0, 64, 0, 0, 64, 56, len(segment_types), 0, 0, 0)
+    header += struct.pack(
+        "<HHIQQQIHHHHHH", 2, 62, 1, 0, 64, 0, 0, 64, 56, len(segment_types), 0, 0, 0
+    )
     return header + b"".join(struct.pack("<I", kind) + bytes(52) for kind in segment_types)
 
 

@@ -16,7 +16,9 @@ class Plan(unittest.TestCase):
         planned = plan.make(full=False, rounds=None, program=False)
         for micro_runs, other_s in ((320, 20.0), (100, 0.0), (600, 5.0), (0, 40.0)):
             with self.subTest(micro_runs=micro_runs, other_s=other_s):
-                self.assertLessEqual(self._seconds(planned, micro_runs, other_s), plan.BUDGET_S + 1e-6)
+                self.assertLessEqual(
+                    self._seconds(planned, micro_runs, other_s), plan.BUDGET_S + 1e-6
+                )
 
     def test_never_fewer_than_three_rounds(self) -> None:
         planned = plan.make(full=False, rounds=None, program=False)

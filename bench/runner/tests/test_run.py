@@ -36,7 +36,9 @@ class Micro(Run):
         self.assertEqual(times["pair/16"]["system"]["time_ns"]["ratio"], 0.5)
         self.assertEqual(times["pair/160"]["system"]["time_ns"]["ratio"], 2.0)
         self.assertNotIn("floor", times["pair/160"])
-        self.assertAlmostEqual(content["geometric_means"]["time"]["micro"]["system"]["ratio"], 0.5 ** (1 / 3))
+        self.assertAlmostEqual(
+            content["geometric_means"]["time"]["micro"]["system"]["ratio"], 0.5 ** (1 / 3)
+        )
         self.assertEqual(content["geometric_means"]["time"]["micro"]["floor"]["workloads"], 1)
         self.assertIn("0.50", out)
         self.assertIn("0.10*", out)
@@ -132,7 +134,7 @@ class Apps(Run):
         self.assertIn("index under system", err)
 
     def test_unsteady_application_is_not_blamed_on_an_allocator(self) -> None:
-        self.build.app("index", libc=f"printf 'checksum: %016x\\n' $$", system=CHECKSUM)
+        self.build.app("index", libc="printf 'checksum: %016x\\n' $$", system=CHECKSUM)
         status, _, err = self._run()
         self.assertEqual(status, 1)
         self.assertIn("under libc itself", err)

@@ -7,16 +7,16 @@ from runner import stats, units
 
 class Stats(unittest.TestCase):
     def test_spread_is_half_the_quartile_distance_over_the_median(self) -> None:
-        self.assertAlmostEqual(stats.spread([8, 9, 10, 11, 12]), 0.1)
+        self.assertAlmostEqual(stats.spread([8, 9, 10, 11, 12]) or 0, 0.1)
 
     def test_spread_ignores_one_wild_sample(self) -> None:
-        self.assertAlmostEqual(stats.spread([8, 9, 10, 11, 1200]), 0.1)
+        self.assertAlmostEqual(stats.spread([8, 9, 10, 11, 1200]) or 0, 0.1)
 
     def test_spread_is_unknown_below_three_samples(self) -> None:
         self.assertIsNone(stats.spread([1, 2]))
 
     def test_geometric_mean(self) -> None:
-        self.assertAlmostEqual(stats.geometric_mean([0.5, 2.0]), 1.0)
+        self.assertAlmostEqual(stats.geometric_mean([0.5, 2.0]) or 0, 1.0)
         self.assertIsNone(stats.geometric_mean([]))
 
     def test_deviation_is_the_same_both_ways(self) -> None:

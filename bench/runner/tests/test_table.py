@@ -2,7 +2,6 @@
 
 import io
 import unittest
-from pathlib import Path
 
 from rich.console import Console
 
@@ -17,7 +16,10 @@ COLUMNS = ["libc", "libc again", "system", "cached", "mimalloc", "jemalloc", "tc
 
 def results_of(count: int):
     commands = {column: Command(("x",)) for column in COLUMNS}
-    workloads = [Workload(f"workload/{n}/real_time", MICRO if n % 4 else APP, "", commands) for n in range(count)]
+    workloads = [
+        Workload(f"workload/{n}/real_time", MICRO if n % 4 else APP, "", commands)
+        for n in range(count)
+    ]
     results = empty(workloads, COLUMNS)
     for (name, column), cell in results.cells.items():
         base = 1000.0 + 10 * int(name.split("/")[1])
@@ -29,7 +31,10 @@ def results_of(count: int):
 
 def rendered(results, width: int, terminal: bool) -> str:
     out = io.StringIO()
-    table.render(summarise(results, TIME), Console(file=out, width=width, force_terminal=terminal, color_system=None))
+    table.render(
+        summarise(results, TIME),
+        Console(file=out, width=width, force_terminal=terminal, color_system=None),
+    )
     return out.getvalue()
 
 
@@ -39,7 +44,9 @@ class Table(unittest.TestCase):
             for terminal in (True, False):
                 with self.subTest(width=width, terminal=terminal):
                     text = rendered(results_of(40), width, terminal)
-                    self.assertLessEqual(max(len(line.rstrip()) for line in text.splitlines()), width)
+                    self.assertLessEqual(
+                        max(len(line.rstrip()) for line in text.splitlines()), width
+                    )
                     self.assertNotIn("…", text)
                     for column in COLUMNS:
                         self.assertIn(column, text)
