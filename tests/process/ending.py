@@ -1,0 +1,71 @@
+"""A throwing form that fails ends a program that cannot catch, with a message and SIGABRT."""
+
+import signal
+
+import support
+
+FAILS = """
+#include <cstdint>
+#include <new>
+int main() {
+  volatile std::size_t too_much = static_cast<std::size_t>(PTRDIFF_MAX) - 4096;
+  return ::operator new(too_much) == nullptr;
+}
+"""
+
+LAST_WORDS = (
+    "sysalloc: operator new is out of memory, and this program is built without exceptions\n"
+)
+
+
+class Ending(support.TestCase):
+    def assert_aborts(self, program, *words):
+        result = support.run([program])
+        self.assertEqual(result.returncode, -signal.SIGABRT, support.describe(result))
+        for word in words:
+            self.assertIn(word, result.stderr, support.describe(result))
+
+    def test_program_without_exceptions(self):
+        source = self.write("fails.cpp", FAILS)
+        for toolchain in self.each_toolchain():
+            for flags in ([], ["-static"]):
+                with self.subTest(toolchain=toolchain, flags=flags):
+                    program = self.build(
+                        "-fno-exceptions", *flags, source, support.OBJECT, toolchain=toolchain
+                    )
+                    self.assert_aborts(program, "terminat", "bad_alloc")
+
+    def test_override_without_exceptions(self):
+        source = self.write("fails.cpp", FAILS)
+        build = self.scratch / "build"
+        setup = ["meson", "setup", build, support.SOURCE, "-Dcpp_eh=none", "-Dtests=false"]
+        self.check([*setup, "-Dbuildtype=release", "-Dwerror=true"])
+        self.check(["ninja", "-C", build, "override/sysalloc_override.o"])
+        override = build / "override" / "sysalloc_override.o"
+        for name in support.defined_symbols(override):
+            self.assertNotIn("__gxx_personality", name)
+
+        program = self.build("-fno-exceptions", source, override)
+        self.assert_aborts(program, LAST_WORDS)
+
+        nothrow = self.write(
+            "nothrow.cpp",
+            FAILS.replace("new(too_much)", "new(too_much, std::nothrow)").replace("==", "!="),
+        )
+        self.check([self.build("-fno-exceptions", nothrow, override)])
+
+    def test_macro_in_a_program_without_exceptions(self):
+        source = self.write(
+            "fails.cpp",
+            "#include <sysalloc/global_allocator.hpp>\n#include <sysalloc/system.hpp>\n"
+            + FAILS
+            + "SYSALLOC_GLOBAL_ALLOCATOR(sysalloc::System);\n",
+        )
+        program = self.build(
+            "-std=c++23", "-fno-exceptions", support.INCLUDE, source, support.LIBRARY
+        )
+        self.assert_aborts(program, LAST_WORDS)
+
+
+if __name__ == "__main__":
+    support.main()

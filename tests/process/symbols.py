@@ -1,0 +1,59 @@
+"""What the built files define and export: the 20 replaceable forms, and nothing by accident."""
+
+import support
+
+# The functions of global.hpp, sysalloc::alloc and its like.
+GLOBAL_FUNCTIONS = {
+    "_ZN8sysalloc5allocENS_6LayoutE",
+    "_ZN8sysalloc12alloc_zeroedENS_6LayoutE",
+    "_ZN8sysalloc7deallocEPvNS_6LayoutE",
+    "_ZN8sysalloc7reallocEPvNS_6LayoutEm",
+    "_ZN8sysalloc7reallocEPvNS_6LayoutES1_",
+}
+
+
+def forms(symbols):
+    """Of these symbols the operators new and delete, {name: nm's letter}."""
+    prefixes = ("_Znw", "_Zna", "_Zdl", "_Zda")
+    return {name: kind for name, (_, kind) in symbols.items() if name.startswith(prefixes)}
+
+
+class Symbols(support.TestCase):
+    def assert_all_forms(self, symbols, where):
+        found = forms(symbols)
+        self.assertEqual(len(support.REPLACEABLE_FORMS), 20)
+        for name, signature in support.REPLACEABLE_FORMS.items():
+            self.assertEqual(found.get(name), "T", f"{where}: {signature}, {name}")
+        self.assertEqual(set(found), set(support.REPLACEABLE_FORMS), where)
+
+    def test_object_defines_the_20_forms(self):
+        self.assert_all_forms(support.defined_symbols(support.OBJECT), support.OBJECT)
+
+    def test_archive_defines_the_20_forms_in_one_member(self):
+        self.assert_all_forms(support.defined_symbols(support.ARCHIVE), support.ARCHIVE)
+        members = self.check(["ar", "t", support.ARCHIVE]).stdout.split()
+        self.assertEqual(len(members), 1, members)
+
+    def test_shared_library_exports_the_20_forms(self):
+        symbols = support.defined_symbols(support.SHARED, dynamic=True)
+        self.assert_all_forms(symbols, support.SHARED)
+
+    def test_shared_library_exports_nothing_else(self):
+        exported = set(support.defined_symbols(support.SHARED, dynamic=True))
+        self.assertEqual(exported - set(support.REPLACEABLE_FORMS), GLOBAL_FUNCTIONS)
+
+    def test_object_shares_no_name_with_programs(self):
+        # Whatever else is visible to the linker is in this library's namespace, so that no program
+        # can have the same name.
+        for name, (_, kind) in support.defined_symbols(support.OBJECT).items():
+            if kind.isupper() or kind in "vwu":
+                ours = "8sysalloc" in name or name in support.REPLACEABLE_FORMS
+                compiler = name.startswith("DW.ref.")
+                self.assertTrue(ours or compiler, f"{name} ({kind})")
+
+    def test_library_defines_no_operator(self):
+        self.assertEqual(forms(support.defined_symbols(support.LIBRARY)), {})
+
+
+if __name__ == "__main__":
+    support.main()

@@ -1,0 +1,198 @@
+"""What the tests of whole programs share: compilers, compiling, running, and reading symbols.
+
+The tests are unittest scripts that Meson runs with two variables set:
+
+  SYSALLOC_SOURCE   the source tree
+  SYSALLOC_BUILD    the build tree, with the override built in it
+
+By hand, after ninja -C build/dev:
+
+  PYTHONPATH=tests SYSALLOC_BUILD=build/dev python3 tests/process/symbols.py -v
+"""
+
+import functools
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+SOURCE = pathlib.Path(
+    os.environ.get("SYSALLOC_SOURCE", pathlib.Path(__file__).resolve().parent.parent)
+).resolve()
+BUILD = pathlib.Path(os.environ.get("SYSALLOC_BUILD", SOURCE / "build" / "dev")).resolve()
+PROGRAMS = SOURCE / "tests" / "process" / "programs"
+
+INCLUDE = f"-I{SOURCE / 'include'}"
+OBJECT = BUILD / "override" / "sysalloc_override.o"
+ARCHIVE = BUILD / "override" / "libsysalloc_override.a"
+SHARED = BUILD / "override" / "libsysalloc_override.so"
+LIBRARY = BUILD / "src" / "libsysalloc.a"
+
+# The 20 replaceable forms, [new.delete.single] and [new.delete.array], as the Itanium ABI mangles
+# them where size_t is unsigned long. Written out: nothing here is derived from what is tested.
+REPLACEABLE_FORMS = {
+    "_Znwm": "operator new(size_t)",
+    "_ZnwmRKSt9nothrow_t": "operator new(size_t, nothrow_t const&)",
+    "_ZnwmSt11align_val_t": "operator new(size_t, align_val_t)",
+    "_ZnwmSt11align_val_tRKSt9nothrow_t": "operator new(size_t, align_val_t, nothrow_t const&)",
+    "_Znam": "operator new[](size_t)",
+    "_ZnamRKSt9nothrow_t": "operator new[](size_t, nothrow_t const&)",
+    "_ZnamSt11align_val_t": "operator new[](size_t, align_val_t)",
+    "_ZnamSt11align_val_tRKSt9nothrow_t": "operator new[](size_t, align_val_t, nothrow_t const&)",
+    "_ZdlPv": "operator delete(void*)",
+    "_ZdlPvm": "operator delete(void*, size_t)",
+    "_ZdlPvSt11align_val_t": "operator delete(void*, align_val_t)",
+    "_ZdlPvmSt11align_val_t": "operator delete(void*, size_t, align_val_t)",
+    "_ZdlPvRKSt9nothrow_t": "operator delete(void*, nothrow_t const&)",
+    "_ZdlPvSt11align_val_tRKSt9nothrow_t": "operator delete(void*, align_val_t, nothrow_t const&)",
+    "_ZdaPv": "operator delete[](void*)",
+    "_ZdaPvm": "operator delete[](void*, size_t)",
+    "_ZdaPvSt11align_val_t": "operator delete[](void*, align_val_t)",
+    "_ZdaPvmSt11align_val_t": "operator delete[](void*, size_t, align_val_t)",
+    "_ZdaPvRKSt9nothrow_t": "operator delete[](void*, nothrow_t const&)",
+    "_ZdaPvSt11align_val_tRKSt9nothrow_t": "operator delete[](void*, align_val_t, nothrow_t const&)",
+}
+
+# How user programs are compiled. Each runs where its compiler is found; g++ always has to be.
+TOOLCHAINS = {
+    "g++": ["g++"],
+    "clang++": ["clang++-19"],
+    "clang++ with libc++": ["clang++-19", "-stdlib=libc++"],
+}
+
+SKIPPED = 77  # the exit status that Meson counts as skipped
+
+
+def environment(**changes):
+    """This process's environment without what would change how compilers and programs behave."""
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("LD_PRELOAD", "CXX", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "DESTDIR", "CFLAGS")
+        and not name.endswith("SAN_OPTIONS")
+        and not name.startswith("MESON")
+        and name != "MALLOC_PERTURB_"
+    }
+    env.update({"LC_ALL": "C"}, **changes)
+    return env
+
+
+def run(command, *, env=None, timeout=300, **options):
+    """Runs a command to its end and returns its CompletedProcess, output as text."""
+    options.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.run(
+        [str(part) for part in command],
+        env=environment() if env is None else env,
+        timeout=timeout,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+        **options,
+    )
+
+
+def describe(result):
+    """A finished command with all it printed, for the message of a failed assertion."""
+    status = result.returncode
+    if status < 0:
+        status = signal.Signals(-status).name
+    return f"\n$ {' '.join(result.args)}\nstatus {status}\n{result.stdout}{result.stderr}"
+
+
+@functools.lru_cache(maxsize=None)
+def missing(toolchain):
+    """Why a toolchain cannot be used here, or None."""
+    command = TOOLCHAINS[toolchain]
+    if shutil.which(command[0]) is None:
+        return f"{command[0]} is not installed"
+    with tempfile.TemporaryDirectory() as scratch:
+        source = pathlib.Path(scratch, "try.cpp")
+        source.write_text("#include <new>\nint main() { delete new int; }\n")
+        result = run([*command, source, "-o", pathlib.Path(scratch, "try")])
+    return None if result.returncode == 0 else f"{toolchain} builds no program: {result.stderr}"
+
+
+@functools.lru_cache(maxsize=None)
+def cannot_link(toolchain, *flags):
+    """Why a toolchain cannot link with these flags here, override or not; or None."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source = pathlib.Path(scratch, "try.cpp")
+        source.write_text("#include <new>\nint main() { delete new int; }\n")
+        command = [*TOOLCHAINS[toolchain], *flags, source, "-o", pathlib.Path(scratch, "try")]
+        result = run(command)
+    return None if result.returncode == 0 else describe(result)
+
+
+def defined_symbols(path, *, dynamic=False):
+    """{mangled name: (value, nm's letter)} of what a file defines."""
+    result = run(["nm", *(["-D"] if dynamic else []), "--defined-only", path])
+    symbols = {}
+    for line in result.stdout.splitlines():
+        parts = line.split()
+        if len(parts) == 3:
+            symbols[parts[2].split("@")[0]] = (int(parts[0], 16), parts[1])
+    return symbols
+
+
+class TestCase(unittest.TestCase):
+    """A test with a directory of its own, and asserts over commands."""
+
+    longMessage = True
+
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory(prefix="sysalloc-test-")
+        self.addCleanup(scratch.cleanup)
+        self.scratch = pathlib.Path(scratch.name)
+
+    def need(self, tool):
+        """Skips the test where a tool is missing."""
+        if shutil.which(tool) is None:
+            self.skipTest(f"{tool} is not installed")
+
+    def each_toolchain(self):
+        """The toolchains found here. Says which are not; the test is skipped when none is."""
+        for name in TOOLCHAINS:
+            reason = missing(name)
+            if reason is None:
+                yield name
+            else:
+                print(f"left out: {reason}", file=sys.stderr)
+
+    def write(self, name, text):
+        path = self.scratch / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def link(self, *arguments, toolchain="g++", output="program"):
+        """Runs a compiler over the arguments; returns its CompletedProcess."""
+        return run([*TOOLCHAINS[toolchain], *arguments, "-o", self.scratch / output])
+
+    def build(self, *arguments, toolchain="g++", output="program"):
+        """As link, and the test fails when that does. Returns the path of what was made."""
+        result = self.link(*arguments, toolchain=toolchain, output=output)
+        self.assertEqual(result.returncode, 0, describe(result))
+        return self.scratch / output
+
+    def check(self, command, **options):
+        """Runs a command that has to succeed."""
+        result = run(command, **options)
+        self.assertEqual(result.returncode, 0, describe(result))
+        return result
+
+
+def main():
+    """Runs the script's tests. Exits with SKIPPED when every one of them was skipped."""
+    program = unittest.main(exit=False)
+    result = program.result
+    for test, reason in result.skipped:
+        print(f"skipped: {test}: {reason}", file=sys.stderr)
+    if not result.wasSuccessful() or result.testsRun == 0:
+        sys.exit(1)
+    sys.exit(SKIPPED if len(result.skipped) == result.testsRun else 0)
