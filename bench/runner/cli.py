@@ -79,7 +79,7 @@ def _measure(
         measurer = Measurer(
             made.launcher, scratch, timeout=chosen.timeout, pin=chosen.pin, stdin=chosen.stdin
         )
-        planned = plan.make(full=chosen.full, rounds=chosen.rounds, program=bool(chosen.program))
+        planned = plan.make(full=chosen.full, rounds=chosen.rounds)
         with progress.progress() as shown:
             results = rounds.run(
                 todo, workloads.columns(variants), planned, measurer, outputs, shown
@@ -117,11 +117,7 @@ def _report(
     if chosen.plot:
         from runner import plot
 
-        plot.draw(
-            time,
-            chosen.plot,
-            f"{results.rounds} rounds on {described['cpu']}, {described['cpus']} CPUs",
-        )
+        plot.draw(time, chosen.plot, f"on {described['cpu']}, {described['cpus']} CPUs")
     sys.stdout.flush()
     for note in judged.notes:
         _say(f"note: {note}")

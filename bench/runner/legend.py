@@ -3,24 +3,26 @@
 from collections.abc import Iterable, Iterator
 
 from runner import units
-from runner.allocators import CONTROL, FLOOR
+from runner.allocators import BASE, CONTROL, FLOOR
 from runner.manifest import Variant
 from runner.results import Results
-from runner.summary import Summary
-from runner.workloads import MICRO, PROGRAM
+from runner.summary import Figure, Group, Summary
+from runner.workloads import APP, MICRO, PROGRAM
+
+KINDS = {MICRO: "micro", APP: "apps", PROGRAM: "the program"}
 
 
 def lines(
     results: Results, time: Summary, variants: Iterable[Variant], machine: str
 ) -> Iterator[str]:
-    for variant in variants:
+    for variant in (variant for variant in variants if variant.name in time.columns):
         yield f"{variant.name}: {_how(variant, results)}"
     yield f"{CONTROL}: the same as libc, run a second time in every round; how far it is from 1 is noise"
-    yield _noise(time)
-    if results.rounds >= 3:
-        yield "±: half the distance between the quartiles of the rounds, in % of the median"
-    if results.rounds > 1:
-        yield "~: no difference, being within libc's noise and the spreads"
+    yield from (_noise(group) for group in time.groups)
+    if any(figure.spread is not None for figure in _figures(time)):
+        yield "±: half the distance between the quartiles of all runs, in % of the median; none below 0.5"
+    if any(figure.same for figure in _figures(time)):
+        yield "~: no difference, given the spreads and the noise"
     if any(group.means for group in time.groups):
         yield "mean: the geometric mean of the ratios" + _incomplete(time)
     yield f"measured: {_amount(results)} on {machine}"
@@ -34,16 +36,24 @@ def _how(variant: Variant, results: Results) -> str:
     return variant.how
 
 
-def _noise(time: Summary) -> str:
-    noise = time.noise
+def _noise(group: Group) -> str:
+    name, noise = f"noise of {KINDS[group.kind]}", group.noise
     if noise is None:
-        return "noise: not known, since libc has no result"
-    if sum(len(group.rows) for group in time.groups) == 1:
-        return f"noise: libc differs from itself by {_share(noise.typical)}"
+        return f"{name}: not known, since libc has no result"
+    if len(group.rows) == 1:
+        return f"{name}: libc differs from itself by {_share(noise.typical)}"
     return (
-        f"noise: libc differs from itself by {_share(noise.typical)} in the median workload, "
+        f"{name}: libc differs from itself by {_share(noise.typical)} in the median workload, "
         f"by {_share(noise.worst)} in the worst ({noise.worst_workload})"
     )
+
+
+def _figures(summary: Summary) -> Iterator[Figure]:
+    for group in summary.groups:
+        for row in group.rows:
+            for column, entry in row.entries.items():
+                if column not in (BASE, CONTROL) and isinstance(entry, Figure):
+                    yield entry
 
 
 def _share(value: float) -> str:
@@ -57,7 +67,17 @@ def _incomplete(time: Summary) -> str:
 
 
 def _amount(results: Results) -> str:
-    rounds = f"{results.rounds} round{'s' if results.rounds != 1 else ''}"
-    if results.of_kind(MICRO) and results.min_time_s is not None:
-        return f"{rounds}, each micro run at least {units.time(results.min_time_s * 1e9)},"
-    return rounds
+    amounts = []
+    if results.micro_rounds:
+        shortest = units.time(results.min_time_s * 1e9)
+        amounts.append(
+            f"each micro workload {_times(results.micro_rounds)} for at least {shortest}"
+        )
+    if results.rounds:
+        what = "the program" if results.of_kind(PROGRAM) else "each app"
+        amounts.append(f"{what} {_times(results.rounds)}")
+    return ", ".join(amounts)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

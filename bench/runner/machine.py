@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from pathlib import Path
 
 
@@ -17,7 +18,7 @@ def describe(build_dir: Path) -> dict[str, object]:
         "compiler": _compiler(build_dir),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "transparent_huge_pages": _chosen(_read("/sys/kernel/mm/transparent_hugepage/enabled")),
-        "load_average_before": round(os.getloadavg()[0], 2),
+        "busy_before": round(_busy_share(), 3),
     }
 
 
@@ -40,12 +41,24 @@ def one_line(machine: dict[str, object]) -> str:
 
 def busy(machine: dict[str, object]) -> str | None:
     """A warning, when other work on the machine is likely to disturb the figures."""
-    load, cpus = float(str(machine["load_average_before"])), int(str(machine["cpus"]))
-    return (
-        f"load average {load} on {cpus} CPUs: other work will disturb the figures"
-        if load > cpus / 2
-        else None
-    )
+    share = machine["busy_before"]
+    if not isinstance(share, float) or share < 0.15:
+        return None
+    return f"other programs use {share:.0%} of the CPUs, which will disturb the figures"
+
+
+def _busy_share() -> float:
+    """Of all CPUs' time, just now. The load average would still count the build that has ended."""
+    before = _cpu_times()
+    time.sleep(0.3)
+    passed = [now - then for now, then in zip(_cpu_times(), before)]
+    idle_and_waiting = sum(passed[3:5])
+    return 1 - idle_and_waiting / sum(passed) if any(passed) else 0.0
+
+
+def _cpu_times() -> list[int]:
+    first = (_read("/proc/stat") or "cpu").split("\n", 1)[0]
+    return [int(word) for word in first.split()[1:9]]
 
 
 def _cpu_model() -> str:
@@ -55,8 +68,8 @@ def _cpu_model() -> str:
 
 def _compiler(build_dir: Path) -> str | None:
     log = _read(str(build_dir / "meson-logs" / "meson-log.txt")) or ""
-    match = re.search(r"^C\+\+ compiler for the host machine: .*?\((.+?)\)\s*$", log, re.MULTILINE)
-    return match[1].replace('"', "") if match else _output(["c++", "--version"], first_line=True)
+    match = re.search(r'^C\+\+ compiler for the host machine: .*"(.+)"\)$', log, re.MULTILINE)
+    return match[1] if match else _output(["c++", "--version"], first_line=True)
 
 
 def _chosen(text: str | None) -> str | None:

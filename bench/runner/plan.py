@@ -1,6 +1,8 @@
-"""How many rounds, and how long a micro workload runs in each, so that all of it fits in the time.
+"""How often everything is run, so that all of it fits in the time.
 
-Applications and programs take what they take; the micro workloads get what is left.
+What disturbs a machine comes and goes within a second or so. Many short runs, spread over the whole
+time, therefore tell more than few long ones: a micro workload's runs are as short as they can be, and
+it has more of them than an application, whose runs are as long as they are.
 """
 
 from dataclasses import dataclass
@@ -8,54 +10,42 @@ from dataclasses import dataclass
 BUDGET_S = 165.0
 """Under three minutes with the start, the report and a slow machine's surprises."""
 
-MIN_ROUNDS = 3
-MAX_ROUNDS = 7
-MAX_PROGRAM_ROUNDS = 15
+MIN_RUNS = 3
+MAX_RUNS = 15
+MICRO_RUNS_TO_ONE = 2
+"""How many runs a micro workload is to have for each one of an application, if the time allows."""
 
-# A micro run takes a process's start, then a few tries to find the number of iterations.
-START_S = 0.03
-TRIES = 1.7
-
-GOOD_MIN_TIME_S = 0.05
-"""Above this, another round tells more than a longer one."""
-SHORTEST_MIN_TIME_S = 0.005
-LONGEST_MIN_TIME_S = 0.2
+MIN_TIME_S = 0.02
 
 
 @dataclass(frozen=True)
 class Plan:
-    min_rounds: int
-    max_rounds: int
     budget_s: float | None
-    min_time_s: float | None
-    """None: to be chosen once the applications' time is known."""
+    """None: as long as it takes."""
+    runs: int | None
+    """Of everything alike, when the user has said so."""
+    min_time_s: float
+    """Of one run of a micro workload."""
     scale: int
     """How much more than usual an application does."""
 
-    def micro_time(self, micro_runs: int, other_s: float) -> float:
-        """The minimum time of each of a round's micro runs, when the rest of the round takes `other_s`."""
-        if self.min_time_s is not None or self.budget_s is None or micro_runs == 0:
-            return self.min_time_s or LONGEST_MIN_TIME_S
-        fitting = 0.0
-        for rounds in range(self.max_rounds, self.min_rounds - 1, -1):
-            per_run = (self.budget_s / rounds - other_s) / micro_runs
-            fitting = (per_run - START_S) / TRIES
-            if fitting >= GOOD_MIN_TIME_S:
-                break
-        return min(max(fitting, SHORTEST_MIN_TIME_S), LONGEST_MIN_TIME_S)
+    def shares(self, whole_s: float, micro_s: float) -> tuple[int, int]:
+        """How many runs of each whole program, and of each micro workload.
 
-    def rounds(self, round_s: float) -> int:
-        """How many rounds of this length there will be."""
-        if self.budget_s is None:
-            return self.max_rounds
-        fitting = int(self.budget_s / round_s) if round_s > 0 else self.max_rounds
-        return min(max(fitting, self.min_rounds), self.max_rounds)
+        Given how long it takes to run all of the ones, and all of the others, once.
+        """
+        if self.runs is not None or self.budget_s is None:
+            return self.runs or MAX_RUNS, self.runs or MAX_RUNS * MICRO_RUNS_TO_ONE
+        whole = _fitting(self.budget_s, whole_s + MICRO_RUNS_TO_ONE * micro_s, MAX_RUNS)
+        left = self.budget_s - whole * whole_s
+        return whole, _fitting(left, micro_s, whole * MICRO_RUNS_TO_ONE)
 
 
-def make(*, full: bool, rounds: int | None, program: bool) -> Plan:
+def _fitting(budget_s: float, once_s: float, most: int) -> int:
+    return min(max(int(budget_s / once_s), MIN_RUNS), most) if once_s > 0 else most
+
+
+def make(*, full: bool, rounds: int | None) -> Plan:
     if full:
-        count = rounds or (30 if program else 12)
-        return Plan(count, count, None, min_time_s=0.5, scale=4)
-    if rounds:
-        return Plan(rounds, rounds, BUDGET_S, None, scale=1)
-    return Plan(MIN_ROUNDS, MAX_PROGRAM_ROUNDS if program else MAX_ROUNDS, BUDGET_S, None, scale=1)
+        return Plan(None, rounds, min_time_s=0.1, scale=4)
+    return Plan(BUDGET_S, rounds, MIN_TIME_S, scale=1)

@@ -18,7 +18,7 @@ BAR_INCHES = 0.085
 GAP_INCHES = 0.14
 LONGEST_ERROR = 0.9
 """Below a bar's end, as a share of it: a logarithmic axis has no 0."""
-HEAD_INCHES = 0.85
+HEAD_INCHES = 1.0
 """For the title and the legend."""
 PANEL_WIDTH_INCHES = 6.2
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d31", "#5d3a9b")
@@ -49,6 +49,7 @@ def draw(summary: Summary, path: Path, title: str) -> None:
         # All panels to one scale, upward as well, so that bars are equally thick.
         axis.set_ylim(tallest - 0.5, -0.5)
     figure.get_layout_engine().set(rect=(0, 0, 1, below_head))
+    title = f"Time against libc's, {title}\n(lines: spread; grey: libc against itself, the noise)"
     figure.text(0.5, 1 - 0.1 / height, title, ha="center", va="top", fontsize=10)
     handles, names = axes[0][0].get_legend_handles_labels()
     figure.legend(
@@ -74,11 +75,12 @@ def _panels(rows: list[Row]) -> list[list[Row]]:
 
 def _draw_panel(axis, rows: list[Row], columns: list[str], summary: Summary) -> None:
     axis.set_xscale("log")
-    if summary.noise:
-        noise = 1 + summary.noise.typical
-        axis.axvspan(
-            1 / noise, noise, color="black", alpha=0.08, lw=0, label="noise (libc against itself)"
-        )
+    for group in summary.groups:
+        places = [place for place, row in enumerate(rows) if row in group.rows]
+        if places and group.noise:
+            noise = 1 + group.noise.bound
+            extent = [places[0] - 0.5, places[-1] + 0.5]
+            axis.fill_betweenx(extent, 1 / noise, noise, color="black", alpha=0.08, lw=0)
     thickness = 1 / (len(columns) + GAP_INCHES / BAR_INCHES)
     for index, column in enumerate(columns):
         offset = (index - (len(columns) - 1) / 2) * thickness

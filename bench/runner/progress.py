@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    def round(self, number: int, total: int, runs: int) -> None:
+    def round(self, number: int, runs: int, total_runs: int) -> None:
         ...
 
     def step(self, workload: str, column: str) -> None:
@@ -17,16 +17,18 @@ class Progress(Protocol):
 
 
 class Plain:
-    def round(self, number: int, total: int, runs: int) -> None:
-        # After the first round the number of rounds is known for good.
-        of = f" of {total}" if number > 1 else ""
-        print(f"round {number}{of}: {runs} runs", file=sys.stderr, flush=True)
+    def __init__(self) -> None:
+        self._done = 0
+
+    def round(self, number: int, runs: int, total_runs: int) -> None:
+        if number > 1:
+            print(f"{self._done} of {total_runs} runs done", file=sys.stderr, flush=True)
 
     def step(self, workload: str, column: str) -> None:
         pass
 
     def done(self) -> None:
-        pass
+        self._done += 1
 
 
 class Bar:
@@ -56,8 +58,10 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._rich.stop()
 
-    def round(self, number: int, total: int, runs: int) -> None:
-        self._rich.update(self._task, total=total * runs, round=f"round {number}/{total}")
+    def round(self, number: int, runs: int, total_runs: int) -> None:
+        # Nobody knows at first how many rounds there will be, so neither does the bar.
+        total = total_runs if total_runs > runs else None
+        self._rich.update(self._task, total=total, round=f"round {number}")
 
     def step(self, workload: str, column: str) -> None:
         self._rich.update(self._task, description=f"{workload} under {column}")

@@ -35,6 +35,7 @@ def write(
         "machine": machine,
         "settings": {
             "rounds": results.rounds,
+            "micro_rounds": results.micro_rounds,
             "micro_min_time_s": results.min_time_s,
             "full": options.full,
             "pin": options.pin,
@@ -120,6 +121,5 @@ def _means(summary: Summary) -> dict[str, object]:
     }
 
 
-def _noise(summary: Summary) -> dict[str, object] | None:
-    noise = summary.noise
-    return None if noise is None else asdict(noise)
+def _noise(summary: Summary) -> dict[str, object]:
+    return {group.kind: asdict(group.noise) for group in summary.groups if group.noise}

@@ -48,7 +48,10 @@ class Results:
     cells: dict[tuple[str, str], Cell]
     """By the workload's name and the column; no cell where the column does not have the workload."""
     rounds: int = 0
-    min_time_s: float | None = None
+    """Of the whole programs; the micro workloads have their own."""
+    micro_rounds: int = 0
+    min_time_s: float = 0.0
+    """Of one run of a micro workload."""
     interrupted: bool = False
 
     def cell(self, workload: Workload, column: str) -> Cell:

@@ -1,12 +1,13 @@
 """Runs everything, round after round.
 
 A round runs each workload under each allocator once, one directly after the other: what disturbs the
-machine for a while then disturbs them all alike.
+machine for a while then disturbs them all alike. Micro workloads and whole programs have rounds of
+their own, which alternate.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner.allocators import BASE
@@ -21,6 +22,24 @@ from runner.workloads import APP, MICRO, PROGRAM, Workload
 Clock = Callable[[], float]
 
 
+@dataclass
+class _Rounds:
+    """Of one kind of workloads."""
+
+    workloads: list[Workload]
+    done: int = 0
+    wanted: int = 1
+    seconds: float = 0.0
+
+    @property
+    def runs(self) -> int:
+        return sum(len(workload.commands) for workload in self.workloads)
+
+    @property
+    def mean_seconds(self) -> float:
+        return self.seconds / self.done if self.done else 0.0
+
+
 def run(
     workloads: list[Workload],
     columns: list[str],
@@ -31,23 +50,25 @@ def run(
     clock: Clock = time.monotonic,
 ) -> Results:
     results = empty(workloads, columns)
-    # The applications first: the micro workloads share what time these leave.
-    ordered = [one for one in workloads if one.kind != MICRO] + results.of_kind(MICRO)
-    micro_runs = sum(len(workload.commands) for workload in results.of_kind(MICRO))
-    runs = sum(len(workload.commands) for workload in ordered)
-    _warm_up(ordered)
-
-    start = clock()
-    total = plan.max_rounds
+    results.min_time_s = plan.min_time_s
+    whole = _Rounds([workload for workload in workloads if workload.kind != MICRO])
+    micro = _Rounds(results.of_kind(MICRO))
+    kinds = [kind for kind in (whole, micro) if kind.workloads]
+    _warm_up(workloads)
     try:
-        while results.rounds < total:
-            progress.round(results.rounds + 1, total, runs)
-            for workload in ordered:
-                if workload.kind == MICRO and results.min_time_s is None:
-                    results.min_time_s = plan.micro_time(micro_runs, clock() - start)
+        # The first round of each shows how many there can be.
+        while behind := [kind for kind in kinds if kind.done < kind.wanted]:
+            kind = min(behind, key=lambda one: one.done / one.wanted)
+            total = sum(one.runs * one.wanted for one in kinds)
+            progress.round(sum(one.done for one in kinds) + 1, kind.runs, total)
+            start = clock()
+            for workload in kind.workloads:
                 _run_workload(workload, results, plan, measurer, outputs, progress)
-            results.rounds += 1
-            total = plan.rounds((clock() - start) / results.rounds)
+            kind.seconds += clock() - start
+            kind.done += 1
+            results.rounds, results.micro_rounds = whole.done, micro.done
+            if all(one.done for one in kinds):
+                whole.wanted, micro.wanted = plan.shares(whole.mean_seconds, micro.mean_seconds)
     except KeyboardInterrupt:
         results.interrupted = True
     return results
@@ -65,8 +86,8 @@ def _run_workload(
         cell = results.cell(workload, column)
         # A crash is enough to know once; the others should not wait for it again.
         if cell.failure is None:
-            progress.step(workload.name, column)
-            run = measurer.run(_with_length(workload, command, results, plan))
+            progress.step(workload.label, column)
+            run = measurer.run(_with_length(workload, command, plan))
             if workload.kind == PROGRAM and column == BASE and run.exec_error is not None:
                 raise UsageError(run.exec_error)
             outcome = read(workload, run, outputs)
@@ -77,12 +98,11 @@ def _run_workload(
         progress.done()
 
 
-def _with_length(workload: Workload, command: Command, results: Results, plan: Plan) -> Command:
+def _with_length(workload: Workload, command: Command, plan: Plan) -> Command:
     if workload.kind == MICRO:
-        # Without a unit: Google Benchmark takes "0.1s" only since 1.8, and a plain number in all versions.
-        return replace(
-            command, argv=(*command.argv, f"--benchmark_min_time={results.min_time_s:.4f}")
-        )
+        # No unit: Google Benchmark takes "0.1s" only since 1.8, and a plain number always.
+        flag = f"--benchmark_min_time={plan.min_time_s}"
+        return replace(command, argv=(*command.argv, flag))
     if workload.kind == APP and plan.scale != 1:
         return replace(command, argv=(*command.argv, "--scale", str(plan.scale)))
     return command
@@ -90,15 +110,9 @@ def _with_length(workload: Workload, command: Command, results: Results, plan: P
 
 def _warm_up(workloads: list[Workload]) -> None:
     """Reads the files once, so that the first round does not measure the disk."""
-    files = {
-        Path(command.argv[0]) for workload in workloads for command in workload.commands.values()
-    }
-    files |= {
-        command.preload
-        for workload in workloads
-        for command in workload.commands.values()
-        if command.preload
-    }
+    commands = [command for workload in workloads for command in workload.commands.values()]
+    files = {Path(command.argv[0]) for command in commands}
+    files |= {command.preload for command in commands if command.preload}
     for path in files:
         try:
             path.read_bytes()

@@ -11,6 +11,9 @@ from runner.workloads import APP, MICRO, PROGRAM, Workload
 
 TIME, PEAK = "time", "peak"
 
+NEGLIGIBLE = 0.005
+"""No table shows it."""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -37,43 +40,51 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Group:
-    """The workloads of one kind, which share a mean."""
-
-    kind: str
-    rows: list[Row]
-    means: dict[str, Mean]
-
-
-@dataclass(frozen=True)
 class Noise:
     """How far libc is from itself, as a share."""
 
     typical: float
+    """In the median workload."""
     worst: float
     worst_workload: str
+
+    @property
+    def bound(self) -> float:
+        """What 19 of 20 workloads stay below, were it normal: twice the standard deviation."""
+        return 2 * 1.48 * self.typical
+
+
+@dataclass(frozen=True)
+class Group:
+    """The workloads of one kind, which share a mean and a noise."""
+
+    kind: str
+    rows: list[Row]
+    means: dict[str, Mean]
+    noise: Noise | None
 
 
 @dataclass(frozen=True)
 class Summary:
     metric: str
     columns: list[str]
+    """Those that have anything to show."""
     groups: list[Group]
-    noise: Noise | None
 
 
 def summarise(results: Results, metric: str) -> Summary:
     # A micro workload does as many iterations as it takes, so its peak memory tells nothing.
     kinds = (MICRO, APP, PROGRAM) if metric == TIME else (APP, PROGRAM)
-    noise = _noise(results, metric, kinds)
-    groups = []
-    for kind in kinds:
-        rows = [_row(results, workload, metric, noise) for workload in results.of_kind(kind)]
-        if rows:
-            groups.append(
-                Group(kind, rows, _means(rows, results.columns, noise) if len(rows) > 1 else {})
-            )
-    return Summary(metric, results.columns, groups, noise)
+    groups = [_group(results, kind, metric) for kind in kinds if results.of_kind(kind)]
+    shown = {column for group in groups for row in group.rows for column in row.entries}
+    return Summary(metric, [column for column in results.columns if column in shown], groups)
+
+
+def _group(results: Results, kind: str, metric: str) -> Group:
+    noise = _noise(results, metric, kind)
+    rows = [_row(results, workload, metric, noise) for workload in results.of_kind(kind)]
+    means = _means(rows, results.columns, noise) if len(rows) > 1 else {}
+    return Group(kind, rows, means, noise)
 
 
 def _samples(cell: Cell, metric: str) -> list[float]:
@@ -90,10 +101,10 @@ def _ratio(results: Results, workload: Workload, column: str, metric: str) -> fl
     return median(samples) / median(base)
 
 
-def _noise(results: Results, metric: str, kinds: tuple[str, ...]) -> Noise | None:
+def _noise(results: Results, metric: str, kind: str) -> Noise | None:
     ratios = {
         workload.label: _ratio(results, workload, CONTROL, metric)
-        for workload in results.of_kind(*kinds)
+        for workload in results.of_kind(kind)
     }
     deviations = {
         name: stats.deviation(ratio) for name, ratio in ratios.items() if ratio is not None
@@ -120,7 +131,8 @@ def _row(results: Results, workload: Workload, metric: str, noise: Noise | None)
             doubt = max(
                 (spread or 0.0) + base_spread,
                 stats.deviation(control) if control else 0.0,
-                noise.typical if noise else 0.0,
+                noise.bound if noise else 0.0,
+                NEGLIGIBLE,
             )
             same = ratio is not None and stats.deviation(ratio) <= doubt
             entries[column] = Figure(median(samples), spread, ratio, same)
@@ -141,9 +153,11 @@ def _means(rows: list[Row], columns: list[str], noise: Noise | None) -> dict[str
         for column in columns
         if (mean := stats.geometric_mean(ratios[column])) is not None
     }
-    # libc's own mean may be at 1 by luck, so the noise of one workload counts too, less for each it is averaged over.
+    # libc's own mean may be at 1 by luck; the noise averages out with the root of the number.
     doubt = max(
-        stats.deviation(means.get(CONTROL, 1.0)), noise.typical / sqrt(len(rows)) if noise else 0.0
+        stats.deviation(means.get(CONTROL, 1.0)),
+        noise.bound / sqrt(len(rows)) if noise else 0.0,
+        NEGLIGIBLE,
     )
     return {
         column: Mean(mean, len(ratios[column]), column != BASE and stats.deviation(mean) <= doubt)

@@ -76,7 +76,7 @@ def _cell(row: Row, column: str, metric: str, medians: bool) -> Text:
     if isinstance(entry, Failure):
         return Text(entry.label, style="bold red")
     amount = (units.time if metric == TIME else units.memory)(entry.median, entry.spread)
-    around = f" ±{units.percent(entry.spread)}" if entry.spread else ""
+    around = f" ±{units.percent(entry.spread)}" if entry.spread and entry.spread >= 0.005 else ""
     if column == BASE or entry.ratio is None:
         return Text(amount + around)
     before = f"{amount}  " if medians and column != CONTROL else ""

@@ -4,11 +4,13 @@ import math
 
 
 def ratio(value: float, spread: float | None) -> str:
-    """Down to the first digit that the spread leaves in doubt, and at most two decimals."""
+    """Down to the first digit that the spread leaves in doubt, and at most three digits."""
     doubt = value * (spread or 0.0)
     decimals = 2 if doubt < 0.1 else 1 if doubt < 1 else 0
     if value >= 10:
         decimals = min(decimals, 1 if value < 100 else 0)
+    elif value < 0.1:
+        decimals = 3
     return f"{value:.{decimals}f}"
 
 

@@ -26,6 +26,7 @@ class Stats(unittest.TestCase):
 class Units(unittest.TestCase):
     def test_ratio_has_no_more_digits_than_its_spread_allows(self) -> None:
         self.assertEqual(units.ratio(0.354, 0.02), "0.35")
+        self.assertEqual(units.ratio(0.0053, 0.02), "0.005")
         self.assertEqual(units.ratio(1.542, 0.3), "1.5")
         self.assertEqual(units.ratio(15.42, 0.01), "15.4")
         self.assertEqual(units.ratio(154.2, 0.001), "154")
