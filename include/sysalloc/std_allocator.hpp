@@ -80,9 +80,10 @@ class StdAllocator {
     handle_.get().dealloc(ptr, Layout::from_size_align_unchecked(count * sizeof(T), alignof(T)));
   }
 
+  // A member, which the declaration below lets see the handle of any StdAllocator<U, A>.
   template <class U>
-  friend constexpr bool operator==(const StdAllocator& a, const StdAllocator<U, A>& b) noexcept {
-    return a.handle_ == b.handle_;
+  [[nodiscard]] constexpr bool operator==(const StdAllocator<U, A>& other) const noexcept {
+    return handle_ == other.handle_;
   }
 
  private:
