@@ -5,6 +5,7 @@
 
 #include <sysalloc/alloc_error.hpp>
 #include <sysalloc/allocator.hpp>
+#include <sysalloc/cached.hpp>
 #include <sysalloc/counting.hpp>
 #include <sysalloc/failing.hpp>
 #include <sysalloc/global.hpp>

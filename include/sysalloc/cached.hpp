@@ -1,0 +1,138 @@
+// Cached<Backend>: a heap that is faster than the allocator it is built on.
+//
+// Blocks up to 1 MiB come from an array of the calling thread; how these are filled and emptied is
+// told in cached/heap.hpp. A deallocation reads no metadata of the block: a byte in the page map
+// says of every 64 KiB of address space which size class lies there, and the whole map of a GiB is
+// 16 KiB. The size that C++ passes to operator delete is checked against it, for the price of a
+// comparison.
+
+#ifndef SYSALLOC_CACHED_HPP_
+#define SYSALLOC_CACHED_HPP_
+
+#include <cstddef>
+#include <cstring>
+#include <sysalloc/allocator.hpp>
+#include <sysalloc/cached/heap.hpp>
+#include <sysalloc/cached/stats.hpp>
+#include <sysalloc/global_alloc.hpp>
+#include <sysalloc/layout.hpp>
+#include <sysalloc/system.hpp>
+
+namespace sysalloc {
+
+/// A GlobalAlloc and Allocator over memory that `Backend` gives in large aligned blocks. An empty
+/// value; there is one heap for each Backend type in the program, and every Cached of that type is
+/// that heap.
+///
+/// Every member may be called from any thread at any time: before main, after it, in destructors of
+/// thread_local objects, in the child of a fork. None throws. When the backend has no memory an
+/// allocation returns nullptr, and succeeds again when there is some.
+template <GlobalAlloc Backend = System>
+struct Cached : AllocatorInterface<Cached<Backend>> {
+  /// Allocates layout.size() bytes (not zero) at a multiple of layout.align(); any alignment that
+  /// the backend serves. Costs about 10 instructions when the thread's cache has a block of the
+  /// class, and a lock for each batch of blocks otherwise; above 1 MiB a call of the backend.
+  [[nodiscard]] void* alloc(Layout layout) const noexcept {
+    namespace c = detail::cached;
+    std::size_t size = layout.size();
+    if (layout.align() > c::smallest_size) [[unlikely]] {
+      if (layout.align() > c::unit_size) return Heap::alloc_large(layout);
+      size = c::aligned_size(layout);
+    }
+    if (size > c::max_class_size) [[unlikely]]
+      return Heap::alloc_large(layout);
+    const c::SizeClass size_class = c::class_of(size);
+    c::Bin& bin = Heap::bins[size_class];
+    void** const top = bin.top.load(std::memory_order_relaxed);
+    void* const ptr = top[-1];
+    if (ptr == nullptr) [[unlikely]]
+      return Heap::alloc_slow(layout, size_class);
+    bin.top.store(top - 1, std::memory_order_relaxed);
+    return ptr;
+  }
+
+  /// As alloc, with every byte zero.
+  [[nodiscard]] void* alloc_zeroed(Layout layout) const noexcept {
+    void* const ptr = alloc(layout);
+    if (ptr != nullptr) std::memset(ptr, 0, layout.size());
+    return ptr;
+  }
+
+  /// Frees the block at `ptr`, not null, that has `layout` now. A layout of another size class than
+  /// the block's is a mistake of the program that the build option `hardening` decides about.
+  void dealloc(void* ptr, Layout layout) const noexcept {
+    namespace c = detail::cached;
+    std::size_t size = layout.size();
+    if (layout.align() > c::smallest_size) [[unlikely]] {
+      size = layout.align() > c::unit_size ? c::max_class_size + 1 : c::aligned_size(layout);
+    }
+    const std::uint8_t kind = Heap::map.kind(ptr);
+    if (size > c::max_class_size || c::class_of(size) != kind) [[unlikely]] {
+      Heap::dealloc_odd(ptr, layout.size(), layout.align(), kind);
+      return;
+    }
+    put(ptr, kind);
+  }
+
+  /// Frees the block at `ptr`, not null, whose size the caller does not know.
+  void dealloc_unsized(void* ptr, std::size_t align) const noexcept {
+    namespace c = detail::cached;
+    const std::uint8_t kind = Heap::map.kind(ptr);
+    // One comparison for foreign (0, which wraps around), large and free.
+    if (static_cast<std::uint8_t>(kind - 1) >= c::class_count - 1) [[unlikely]] {
+      Heap::dealloc_odd(ptr, 0, align, kind);
+      return;
+    }
+    put(ptr, kind);
+  }
+
+  /// Resizes a block to `new_size` bytes (not zero). Stays in place when the size class does.
+  [[nodiscard]] void* realloc(void* ptr, Layout layout, std::size_t new_size) const noexcept {
+    const auto new_layout = Layout::from_size_align(new_size, layout.align());
+    return new_layout ? realloc(ptr, layout, *new_layout) : nullptr;
+  }
+
+  /// As above, to a whole new layout. Stays in place when the block would be freed alike under both
+  /// layouts and its address satisfies the new alignment.
+  [[nodiscard]] void* realloc(void* ptr, Layout layout, Layout new_layout) const noexcept {
+    namespace c = detail::cached;
+    if (new_layout.align() <= c::unit_size) {
+      const std::size_t size = c::aligned_size(new_layout);
+      if (size <= c::max_class_size && c::class_of(size) == Heap::map.kind(ptr)) return ptr;
+    }
+    return detail::realloc_by_copy(*this, ptr, layout, new_layout);
+  }
+
+  /// The bytes that the block at `ptr` (not null) really holds; 0 when it is not of this heap.
+  [[nodiscard]] std::size_t usable_size(const void* ptr) const noexcept {
+    return Heap::usable_size(ptr);
+  }
+
+  /// Gives everything that holds no block back: the calling thread's cache, the pages of slabs that
+  /// are free, and whole segments to the backend. Costs system calls in proportion to that.
+  static void purge() noexcept { Heap::purge(); }
+
+  /// What the heap holds now; see cached/stats.hpp. Costs a walk over the shards and the threads'
+  /// caches; other threads may go on meanwhile.
+  [[nodiscard]] static CachedStats stats() noexcept { return detail::cached::gather<Backend>(); }
+
+  friend constexpr bool operator==(Cached, Cached) noexcept { return true; }
+
+ private:
+  using Heap = detail::cached::Heap<Backend>;
+
+  static void put(void* ptr, detail::cached::SizeClass size_class) noexcept {
+    detail::cached::Bin& bin = Heap::bins[size_class];
+    void** const top = bin.top.load(std::memory_order_relaxed);
+    if (top == bin.limit) [[unlikely]] {
+      Heap::dealloc_slow(ptr, size_class);
+      return;
+    }
+    *top = ptr;
+    bin.top.store(top + 1, std::memory_order_relaxed);
+  }
+};
+
+}  // namespace sysalloc
+
+#endif  // SYSALLOC_CACHED_HPP_

@@ -1,0 +1,657 @@
+// The heap of Cached: everything between the thread caches and the backend.
+//
+//   thread cache   arrays of free blocks of one thread           thread_cache.hpp
+//   shard          slabs with free blocks, one lock for each     shard.hpp, slab.hpp
+//   span heap      runs of units for slabs, one lock             span_heap.hpp
+//   backend        segments and large blocks
+//
+// Beside them the page map, which tells for any address what is there (page_map.hpp), and the
+// registry of thread caches.
+//
+// All state is constant-initialised and never destroyed, so the heap serves before main and after
+// it. A thread gets its cache at its first slow call and gives it back in the destructor of a
+// pthread key, which runs after the destructors of thread_local objects; a thread that allocates
+// later still gets one again, and after a few rounds goes without.
+//
+// Locks: one for each shard, for the span heap, for the metadata, and for the registry. None is
+// taken while another is held, but in the fork handler, which takes all of them in that order; and
+// none is held while the backend or the system is called.
+//
+// Under AddressSanitizer and valgrind the heap steps aside: every block comes from the backend by
+// itself, so the tool sees each one as it does without Cached.
+
+#ifndef SYSALLOC_CACHED_HEAP_HPP_
+#define SYSALLOC_CACHED_HEAP_HPP_
+
+#include <pthread.h>
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <sysalloc/cached/metadata.hpp>
+#include <sysalloc/cached/os.hpp>
+#include <sysalloc/cached/page_map.hpp>
+#include <sysalloc/cached/report.hpp>
+#include <sysalloc/cached/shard.hpp>
+#include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/cached/slab.hpp>
+#include <sysalloc/cached/span_heap.hpp>
+#include <sysalloc/cached/thread_cache.hpp>
+#include <sysalloc/detail/never_destroyed.hpp>
+#include <sysalloc/global_alloc.hpp>
+#include <sysalloc/layout.hpp>
+
+namespace sysalloc::detail::cached {
+
+/// What `hardening` decides: a block freed with a wrong size ends the program, or is freed with its
+/// true size and counted.
+#if defined(SYSALLOC_HARDENING_ABORT)
+inline constexpr bool wrong_size_is_fatal = true;
+#else
+inline constexpr bool wrong_size_is_fatal = false;
+#endif
+
+template <GlobalAlloc Backend>
+class Heap {
+ public:
+  /// The bins of the calling thread. The model of thread-local storage that costs one instruction:
+  /// a pointer finds room in the static block also in a library that is loaded late.
+  [[gnu::tls_model("initial-exec")]] static inline constinit thread_local Bin* bins =
+      no_bins.data();
+
+  static inline constinit PageMap map{};
+
+  // -------------------------------------------------------------------------------------------
+  // The slow paths of allocation and deallocation. The fast ones are in cached.hpp.
+
+  /// Allocates when the bin of class `c` is empty.
+  [[gnu::noinline]] static void* alloc_slow(Layout layout, SizeClass c) noexcept {
+    ThreadCache* const cache = attach();
+    if (cache == nullptr) {
+      if (bypass_.load(std::memory_order_relaxed)) return backend().alloc(layout);
+      void* block = nullptr;
+      take_blocks(0, c, &block + 1, 1);
+      return block;
+    }
+    grow(*cache, c);
+    const std::size_t capacity = cache->capacity(c);
+    const std::size_t want = capacity > 2 ? capacity / 2 : 1;
+    // A class without capacity has its slots all the same, and the one block leaves at once.
+    void** const slots = cache->slots[c];
+    const std::size_t got = take_blocks(cache->shard, c, slots + want, want);
+    if (got == 0) return nullptr;
+    if (got < want) std::memmove(slots, slots + (want - got), got * sizeof(void*));
+    cache->set_count(c, got - 1);
+    return slots[got - 1];
+  }
+
+  /// Frees a block of class `c` when the bin has no room.
+  [[gnu::noinline]] static void dealloc_slow(void* ptr, SizeClass c) noexcept {
+    ThreadCache* const cache = attach();
+    if (cache == nullptr) {
+      put_blocks(&ptr, 1, c);
+      return;
+    }
+    grow(*cache, c);
+    const std::size_t capacity = cache->capacity(c);
+    if (capacity == 0) {
+      put_blocks(&ptr, 1, c);
+      return;
+    }
+    std::size_t count = cache->count(c);
+    void** const slots = cache->slots[c];
+    if (count == capacity) {
+      // The oldest go: the newest quarter is what the processor's cache still holds.
+      const std::size_t keep = capacity / 4;
+      put_blocks(slots, count - keep, c);
+      std::memmove(slots, slots + (count - keep), keep * sizeof(void*));
+      count = keep;
+    }
+    slots[count] = ptr;
+    cache->set_count(c, count + 1);
+  }
+
+  /// Frees what is not a block of the class that the caller thinks it is: a large block, a block of
+  /// another class, or none of this heap. `size` is what it was freed as; 0 when that is unknown.
+  [[gnu::noinline]] static void dealloc_odd(void* ptr, std::size_t size, std::size_t align,
+                                            std::uint8_t kind) noexcept {
+    if (kind == kind_foreign) {
+      if constexpr (HasDeallocUnsized<Backend>) {
+        backend().dealloc_unsized(ptr, align);
+      } else if (size != 0) {
+        backend().dealloc(ptr, Layout::from_size_align_unchecked(size, align));
+      } else {
+        report_foreign(ptr);
+      }
+      return;
+    }
+    if (kind == kind_free) report_double_free(ptr, 0);
+    if (kind == kind_interior) report_interior(ptr, 0);
+    if (kind == kind_large) {
+      dealloc_large(ptr, size);
+      return;
+    }
+    if (wrong_size_is_fatal && size != 0) report_wrong_size(ptr, class_info[kind].size, size);
+    wrong_sizes_.fetch_add(1, std::memory_order_relaxed);
+    dealloc_slow(ptr, kind);
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // Large blocks: from the backend, at a multiple of the unit so that the page map can tell them.
+
+  [[gnu::noinline]] static void* alloc_large(Layout layout) noexcept {
+    attach();
+    if (bypass_.load(std::memory_order_relaxed)) return backend().alloc(layout);
+    const auto whole = large_layout(layout);
+    if (!whole) return nullptr;
+    void* const ptr = backend().alloc(*whole);
+    if (ptr == nullptr) return nullptr;
+    const auto base = reinterpret_cast<std::uintptr_t>(ptr);
+    Slab* const slab = take_descriptor(0, 0);
+    if (slab == nullptr || !map.prepare(backend(), base, whole->size())) {
+      backend().dealloc(ptr, *whole);
+      if (slab != nullptr) give_descriptor(0, slab);
+      return nullptr;
+    }
+    slab->base = base;
+    slab->size = whole->size();
+    slab->size_class = 0;
+    slab->align_shift = static_cast<std::uint8_t>(std::countr_zero(whole->align()));
+    map.set(base, units_of(whole->size()), kind_large, kind_interior, slab);
+    large_bytes_.fetch_add(whole->size(), std::memory_order_relaxed);
+    return ptr;
+  }
+
+  static void dealloc_large(void* ptr, std::size_t size) noexcept {
+    Slab* const slab = map.slab(ptr);
+    if (reinterpret_cast<std::uintptr_t>(ptr) != slab->base) report_interior(ptr, slab->size);
+    if (size != 0 && size > slab->size) {
+      if (wrong_size_is_fatal) report_wrong_size(ptr, slab->size, size);
+      wrong_sizes_.fetch_add(1, std::memory_order_relaxed);
+    }
+    const Layout whole =
+        Layout::from_size_align_unchecked(slab->size, std::size_t{1} << slab->align_shift);
+    map.set(slab->base, units_of(slab->size), kind_foreign, kind_foreign, nullptr);
+    large_bytes_.fetch_sub(slab->size, std::memory_order_relaxed);
+    give_descriptor(0, slab);
+    backend().dealloc(ptr, whole);
+  }
+
+  /// The bytes that the block at `ptr` holds; 0 when it is not of this heap.
+  static std::size_t usable_size(const void* ptr) noexcept {
+    const std::uint8_t kind = map.kind(ptr);
+    if (kind == kind_large) return map.slab(ptr)->size;
+    return kind < class_count ? class_info[kind].size : 0;
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // Giving memory back, and looking.
+
+  /// Empties the calling thread's cache and gives everything that holds no block to the system and
+  /// the backend.
+  static void purge() noexcept {
+    if (bins != no_bins.data()) drain(*reinterpret_cast<ThreadCache*>(bins));
+    for (Shard& shard : shards_) purge_slabs(shard, true);
+    spans_.purge(backend(), map, 0);
+  }
+
+  static const Backend& backend() noexcept { return global_instance_.value; }
+
+  static std::size_t wrong_sizes() noexcept { return wrong_sizes_.load(std::memory_order_relaxed); }
+  static std::size_t large_bytes() noexcept { return large_bytes_.load(std::memory_order_relaxed); }
+  static std::size_t metadata_bytes() noexcept { return metadata_.bytes(); }
+  static SpanHeap::Counts span_counts() noexcept { return spans_.counts(); }
+
+  struct ClassCounts {
+    std::size_t blocks = 0;  // in slabs
+    std::size_t free = 0;    // of these, in the slabs
+    std::size_t cached = 0;  // of these, in thread caches
+    std::size_t slabs = 0;
+  };
+  static void class_counts(std::array<ClassCounts, class_count>& counts) noexcept {
+    for (Shard& shard : shards_) {
+      const std::lock_guard lock(shard.mutex);
+      for (std::size_t c = 1; c < class_count; ++c) {
+        counts[c].slabs += shard.slabs[c];
+        counts[c].blocks += std::size_t{shard.slabs[c]} * class_info[c].blocks;
+        counts[c].free += shard.free[c];
+      }
+    }
+    const std::lock_guard lock(registry_mutex_);
+    for (const ThreadCache* cache = caches_; cache != nullptr; cache = cache->next) {
+      for (std::size_t c = 1; c < class_count; ++c) {
+        counts[c].cached += cache->count(static_cast<SizeClass>(c));
+      }
+    }
+  }
+
+  /// Called once, before the heap serves its first slow call.
+  using Callback = void (*)() noexcept;
+  static inline constinit std::atomic<Callback> at_first_use{nullptr};
+
+ private:
+  static std::size_t units_of(std::size_t bytes) noexcept {
+    return (bytes + unit_size - 1) / unit_size;
+  }
+
+  static std::expected<Layout, LayoutError> large_layout(Layout layout) noexcept {
+    const std::size_t align = layout.align() < unit_size ? unit_size : layout.align();
+    // A valid Layout is at most PTRDIFF_MAX, so rounding it up to a page cannot wrap around.
+    return Layout::from_size_align((layout.size() + page_size - 1) & ~(page_size - 1), align);
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // Threads.
+
+  /// The cache of the calling thread, made if need be. nullptr when it has to go without: memory
+  /// checkers, no memory for one, or a thread at its very end.
+  static ThreadCache* attach() noexcept {
+    if (bins != no_bins.data()) [[likely]] {
+      return reinterpret_cast<ThreadCache*>(bins);
+    }
+    return attach_slow();
+  }
+
+  [[gnu::cold, gnu::noinline]] static ThreadCache* attach_slow() noexcept {
+    if (!ready_.load(std::memory_order_acquire)) start();
+    if (bypass_.load(std::memory_order_relaxed) || attachments_ == max_attachments) return nullptr;
+    ThreadCache* cache = nullptr;
+    {
+      const std::lock_guard lock(registry_mutex_);
+      if (unused_caches_ != nullptr) {
+        cache = unused_caches_;
+        unused_caches_ = cache->next;
+      }
+    }
+    if (cache == nullptr) {
+      void* const memory = backend().alloc(
+          Layout::from_size_align_unchecked(ThreadCache::bytes(), alignof(ThreadCache)));
+      if (memory == nullptr) return nullptr;
+      cache = static_cast<ThreadCache*>(memory);
+      cache->init();
+    }
+    // Without the destructor the cache would be lost with the thread.
+    if (pthread_setspecific(key_, cache) != 0) {
+      const std::lock_guard lock(registry_mutex_);
+      cache->next = unused_caches_;
+      unused_caches_ = cache;
+      return nullptr;
+    }
+    {
+      const std::lock_guard lock(registry_mutex_);
+      std::size_t best = 0;
+      for (std::size_t i = 1; i < shard_count; ++i) {
+        if (shards_[best].threads == 0) break;
+        if (shards_[i].threads < shards_[best].threads) best = i;
+      }
+      ++shards_[best].threads;
+      cache->shard = static_cast<std::uint16_t>(best);
+      cache->prev = nullptr;
+      cache->next = caches_;
+      if (caches_ != nullptr) caches_->prev = cache;
+      caches_ = cache;
+    }
+    ++attachments_;
+    bins = cache->bins.data();
+    return cache;
+  }
+
+  static void detach(void* pointer) noexcept {
+    auto* const cache = static_cast<ThreadCache*>(pointer);
+    bins = no_bins.data();
+    drain(*cache);
+    const std::lock_guard lock(registry_mutex_);
+    --shards_[cache->shard].threads;
+    if (cache->prev != nullptr) cache->prev->next = cache->next;
+    if (cache->next != nullptr) cache->next->prev = cache->prev;
+    if (caches_ == cache) caches_ = cache->next;
+    cache->next = unused_caches_;
+    unused_caches_ = cache;
+  }
+
+  [[gnu::cold]] static void start() noexcept {
+    const std::lock_guard lock(start_mutex_);
+    if (ready_.load(std::memory_order_relaxed)) return;
+    // A backend that cannot free without a size could not take back what it handed out in bypass.
+    if (HasDeallocUnsized<Backend> && os::memory_checker_present()) {
+      bypass_.store(true, std::memory_order_relaxed);
+    }
+    purge_pages_ = os::real_page_size() == page_size;
+    if (pthread_key_create(&key_, [](void* cache) { detach(cache); }) != 0) {
+      fatal("no pthread key is left for the thread caches");
+    }
+    pthread_atfork(lock_all, unlock_all, unlock_all);
+    if (const Callback callback = at_first_use.load(std::memory_order_relaxed)) callback();
+    ready_.store(true, std::memory_order_release);
+  }
+
+  static void lock_all() noexcept {
+    for (Shard& shard : shards_) shard.mutex.lock();
+    spans_.mutex.lock();
+    metadata_.mutex.lock();
+    registry_mutex_.lock();
+  }
+
+  static void unlock_all() noexcept {
+    registry_mutex_.unlock();
+    metadata_.mutex.unlock();
+    spans_.mutex.unlock();
+    for (Shard& shard : shards_) shard.mutex.unlock();
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // Thread caches and shards.
+
+  /// Raises the capacity of class `c` if its maximum and the thread's budget allow.
+  static void grow(ThreadCache& cache, SizeClass c) noexcept {
+    const ClassInfo& info = class_info[c];
+    const std::size_t capacity = cache.capacity(c);
+    if (capacity == info.cache_max) return;
+    std::size_t wanted = capacity == 0 ? ThreadCache::first_capacity : 2 * capacity;
+    if (wanted > info.cache_max) wanted = info.cache_max;
+    const std::size_t bytes = (wanted - capacity) * info.size;
+    if (bytes > ThreadCache::budget) return;
+    // A full budget moves from the classes that were not used for longest: each is looked at in
+    // turn, and one that is in use grows back.
+    for (std::size_t tries = 0; cache.granted + bytes > ThreadCache::budget; ++tries) {
+      if (tries == class_count) return;
+      const SizeClass victim = cache.next_victim;
+      cache.next_victim = static_cast<SizeClass>(victim + 1 == class_count ? 1 : victim + 1);
+      if (victim == c || cache.capacity(victim) == 0) continue;
+      put_blocks(cache.slots[victim], cache.count(victim), victim);
+      cache.set_count(victim, 0);
+      cache.set_capacity(victim, 0);
+    }
+    cache.set_capacity(c, wanted);
+  }
+
+  static void drain(ThreadCache& cache) noexcept {
+    for (std::size_t i = 1; i < class_count; ++i) {
+      const auto c = static_cast<SizeClass>(i);
+      if (cache.count(c) != 0) put_blocks(cache.slots[c], cache.count(c), c);
+      cache.set_count(c, 0);
+      cache.set_capacity(c, 0);
+    }
+  }
+
+  /// Takes up to `want` blocks of class `c` into the slots below `end`; 0 without memory.
+  static std::size_t take_blocks(std::size_t shard_index, SizeClass c, void** end,
+                                 std::size_t want) noexcept {
+    Shard& shard = shards_[shard_index];
+    {
+      const std::lock_guard lock(shard.mutex);
+      if (const std::size_t got = shard.take(c, end, want)) return got;
+    }
+    Slab* const slab = new_slab(shard_index, c);
+    if (slab == nullptr) return 0;
+    const ClassInfo& info = class_info[c];
+    const std::lock_guard lock(shard.mutex);
+    ++shard.slabs[c];
+    // Taken from before it is linked: the slab serves this thread whatever others take meanwhile.
+    const std::size_t got = slab->take(info, end, want);
+    if (slab->free != 0) shard.partial[c].push_front(slab);
+    shard.free[c] += slab->free;
+    shard.free_bytes += std::size_t{slab->free} * info.size;
+    return got;
+  }
+
+  static Slab* new_slab(std::size_t shard_index, SizeClass c) noexcept {
+    const ClassInfo& info = class_info[c];
+    Slab* const slab = take_descriptor(shard_index, c);
+    if (slab == nullptr) return nullptr;
+    const Span span = spans_.take(backend(), map, metadata_, info.units);
+    if (span.base == 0) {
+      give_descriptor(shard_index, slab);
+      return nullptr;
+    }
+    slab->base = span.base;
+    slab->segment = span.segment;
+    slab->size = info.units * unit_size;
+    slab->shard = static_cast<std::uint16_t>(shard_index);
+    slab->size_class = c;
+    slab->in_transit = false;
+    slab->fill(info);
+    map.set(span.base, info.units, c, info.size > max_slab_size ? std::uint8_t{kind_interior} : c,
+            slab);
+    return slab;
+  }
+
+  static Slab* take_descriptor(std::size_t shard_index, SizeClass c) noexcept {
+    Shard& shard = shards_[shard_index];
+    {
+      const std::lock_guard lock(shard.mutex);
+      if (ListNode* const node = shard.spare[c]) {
+        shard.spare[c] = node->next;
+        node->next = nullptr;
+        return static_cast<Slab*>(node);
+      }
+    }
+    const std::size_t words = Slab::word_count(class_info[c].blocks);
+    void* const memory = metadata_.alloc(backend(), sizeof(Slab) + words * sizeof(std::uint64_t));
+    if (memory == nullptr) return nullptr;
+    auto* const slab = static_cast<Slab*>(memory);
+    slab->next = slab->prev = nullptr;
+    return slab;
+  }
+
+  static void give_descriptor(std::size_t shard_index, Slab* slab) noexcept {
+    Shard& shard = shards_[shard_index];
+    const std::lock_guard lock(shard.mutex);
+    keep_descriptor(shard, slab, slab->size_class);
+  }
+
+  static void keep_descriptor(Shard& shard, Slab* slab, SizeClass c) noexcept {
+    slab->next = shard.spare[c];
+    shard.spare[c] = slab;
+  }
+
+  /// Puts `count` blocks of class `c` back into their slabs.
+  static void put_blocks(void** blocks, std::size_t count, SizeClass c) noexcept {
+    const ClassInfo& info = class_info[c];
+    // Blocks of other shards than the first one's stay for another round.
+    while (count != 0) {
+      Slab* slab = slab_of(blocks[0], c);
+      const std::size_t shard_index = slab->shard;
+      Shard& shard = shards_[shard_index];
+      Empties empties;
+      std::size_t left = 0;
+      bool over = false;
+      {
+        const std::lock_guard lock(shard.mutex);
+        for (std::size_t i = 0; i < count; ++i) {
+          void* const ptr = blocks[i];
+          // Neighbours are often of one slab: look it up anew only when it is another.
+          if (reinterpret_cast<std::uintptr_t>(ptr) - slab->base >= slab->size ||
+              slab->size_class != c) {
+            slab = slab_of(ptr, c);
+          }
+          if (slab->shard != shard_index || empties.full()) {
+            blocks[left++] = ptr;
+            continue;
+          }
+          put_block(shard, *slab, info, ptr, empties);
+        }
+        over = shard.free_bytes > shard.purge_mark + slab_purge_step;
+      }
+      count = left;
+      for (const Span& span : empties) release_span(span, info);
+      if (over) purge_slabs(shard, false);
+    }
+  }
+
+  /// Spans of slabs that became empty, to be given back once the lock is released.
+  class Empties {
+   public:
+    [[nodiscard]] bool full() const noexcept { return count_ == spans_.size(); }
+    void add(Span span) noexcept { spans_[count_++] = span; }
+    [[nodiscard]] const Span* begin() const noexcept { return spans_.data(); }
+    [[nodiscard]] const Span* end() const noexcept { return spans_.data() + count_; }
+
+   private:
+    std::array<Span, 16> spans_;
+    std::size_t count_ = 0;
+  };
+
+  static Slab* slab_of(void* ptr, SizeClass c) noexcept {
+    Slab* const slab = map.slab(ptr);
+    // The block was of a slab of this class when it came into the cache. If it is not any more, the
+    // slab went when all its blocks were free, this one too.
+    if (slab == nullptr || slab->size_class != c) report_double_free(ptr, class_info[c].size);
+    return slab;
+  }
+
+  /// Puts one block back. The shard's lock is held.
+  static void put_block(Shard& shard, Slab& slab, const ClassInfo& info, void* ptr,
+                        Empties& empties) noexcept {
+    const std::size_t index = slab.index_of(info, ptr);
+    if (index >= info.blocks) report_interior(ptr, info.size);
+    if (!slab.put(index)) report_double_free(ptr, info.size);
+    const SizeClass c = slab.size_class;
+    ++shard.free[c];
+    shard.free_bytes += info.size;
+    if (slab.in_transit) return;
+    if (slab.free == info.blocks && (info.blocks == 1 || has_other(shard.partial[c], slab))) {
+      retire(shard, slab, info, empties);
+    } else if (!slab.linked()) {
+      shard.partial[c].push_back(&slab);
+    }
+  }
+
+  /// Is there a slab in the list beside this one? One empty slab of a class is kept, so that a
+  /// block that comes and goes does not bring and send a slab each time.
+  static bool has_other(const List& list, const Slab& slab) noexcept {
+    return !list.empty() && (list.next != &slab || list.prev != &slab);
+  }
+
+  /// Takes an empty slab apart. The shard's lock is held.
+  static void retire(Shard& shard, Slab& slab, const ClassInfo& info, Empties& empties) noexcept {
+    const SizeClass c = slab.size_class;
+    if (slab.linked()) slab.unlink();
+    --shard.slabs[c];
+    shard.free[c] -= info.blocks;
+    shard.free_bytes -= std::size_t{info.blocks} * info.size;
+    empties.add({.base = slab.base, .segment = slab.segment});
+    keep_descriptor(shard, &slab, c);
+  }
+
+  static void release_span(const Span& span, const ClassInfo& info) noexcept {
+    map.set(span.base, info.units, kind_free, kind_free, nullptr);
+    spans_.give(backend(), map, span, info.units);
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // Pages of slabs that hold other blocks still.
+
+  static constexpr std::size_t slab_purge_step = 4 * MiB;
+
+  /// Gives back the pages of a shard's slabs that no block in use touches; `empty_too`, also the
+  /// one empty slab that each class keeps. A slab is in transit meanwhile: in no list, so nobody
+  /// takes from it, while blocks may still come back to it.
+  static void purge_slabs(Shard& shard, bool empty_too) noexcept {
+    if (!purge_pages_) return;
+    for (std::size_t i = 1; i < class_count; ++i) {
+      const auto c = static_cast<SizeClass>(i);
+      const ClassInfo& info = class_info[c];
+      List done;
+      for (;;) {
+        std::array<std::uint64_t, unit_size / smallest_size / word_bits> free_words;
+        Slab* slab = nullptr;
+        {
+          const std::lock_guard lock(shard.mutex);
+          if (shard.partial[c].empty()) break;
+          slab = static_cast<Slab*>(shard.partial[c].next);
+          slab->unlink();
+          slab->in_transit = true;
+          std::memcpy(free_words.data(), slab->words(),
+                      Slab::word_count(info.blocks) * sizeof(std::uint64_t));
+        }
+        const std::uint64_t purged =
+            slab->purged | release_free_pages(*slab, info, free_words.data());
+        done.push_back(slab);
+        const std::lock_guard lock(shard.mutex);
+        slab->purged = purged;
+      }
+      Empties empties;
+      {
+        const std::lock_guard lock(shard.mutex);
+        while (!done.empty()) {
+          auto* const slab = static_cast<Slab*>(done.next);
+          slab->unlink();
+          slab->in_transit = false;
+          const bool retires = slab->free == info.blocks && !empties.full() &&
+                               (empty_too || !shard.partial[c].empty());
+          if (retires) {
+            retire(shard, *slab, info, empties);
+          } else {
+            shard.partial[c].push_back(slab);
+          }
+        }
+      }
+      for (const Span& span : empties) release_span(span, info);
+    }
+    const std::lock_guard lock(shard.mutex);
+    shard.purge_mark = shard.free_bytes;
+  }
+
+  /// Gives back the whole pages within each run of free blocks, those that were not already.
+  static std::uint64_t release_free_pages(const Slab& slab, const ClassInfo& info,
+                                          const std::uint64_t* words) noexcept {
+    std::uint64_t released = 0;
+    std::size_t index = 0;
+    const auto is_free = [words](std::size_t i) {
+      return (words[i / word_bits] >> (i % word_bits) & 1) != 0;
+    };
+    while (index < info.blocks) {
+      if (!is_free(index)) {
+        ++index;
+        continue;
+      }
+      const std::size_t first = index;
+      while (index < info.blocks && is_free(index)) ++index;
+      const std::size_t from = (first * info.size + page_size - 1) / page_size;
+      // The end of the slab belongs to its last block.
+      const std::size_t to = (index == info.blocks ? slab.size : index * info.size) / page_size;
+      for (std::size_t page = from; page < to;) {
+        if ((slab.purged >> page & 1) != 0) {
+          ++page;
+          continue;
+        }
+        const std::size_t run = page;
+        while (page < to && (slab.purged >> page & 1) == 0) {
+          released |= std::uint64_t{1} << page;
+          ++page;
+        }
+        os::release(slab.base + run * page_size, (page - run) * page_size);
+      }
+    }
+    return released;
+  }
+
+  static constexpr unsigned max_attachments = 4;
+
+  static inline constinit NeverDestroyed<Backend> global_instance_{};
+  static inline constinit SpanHeap spans_{};
+  static inline constinit Metadata metadata_{};
+  static inline constinit std::array<Shard, shard_count> shards_{};
+  static inline constinit std::mutex registry_mutex_{};
+  static inline constinit ThreadCache* caches_ = nullptr;
+  static inline constinit ThreadCache* unused_caches_ = nullptr;
+  static inline constinit std::mutex start_mutex_{};
+  static inline constinit std::atomic<bool> ready_{false};
+  static inline constinit std::atomic<bool> bypass_{false};
+  static inline constinit bool purge_pages_ = false;
+  static inline constinit pthread_key_t key_{};
+  static inline constinit std::atomic<std::size_t> wrong_sizes_{0};
+  static inline constinit std::atomic<std::size_t> large_bytes_{0};
+  // Times the thread got a cache: a destructor of another pthread key may bring it back a few
+  // times.
+  static inline constinit thread_local unsigned attachments_ = 0;
+};
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_HEAP_HPP_

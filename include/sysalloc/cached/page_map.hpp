@@ -1,0 +1,112 @@
+// The page map: from any address to what Cached knows of it.
+//
+// Two levels, an entry for each unit of 64 KiB. The root covers 48 bits of address and is part of
+// the program's zero-initialised data; a leaf covers 4 GiB and comes from the backend when the
+// first segment in its range does. An entry is a class in one byte (its own array, so that the map
+// of a GiB of heap is 16 KiB and stays in the cache) and the slab's descriptor.
+//
+// Entries of a slab are written before any of its blocks is handed out, and cleared after all of
+// them came back. So a reader that holds a valid block sees a valid entry, and needs no more than
+// relaxed loads: what gave it the block ordered them. Leaves are never freed.
+
+#ifndef SYSALLOC_CACHED_PAGE_MAP_HPP_
+#define SYSALLOC_CACHED_PAGE_MAP_HPP_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <sysalloc/cached/size_classes.hpp>
+
+namespace sysalloc::detail::cached {
+
+struct Slab;
+
+/// What the page map says of a unit: 0, a size class, or one of these.
+enum Kind : std::uint8_t {
+  kind_foreign = 0,     ///< not memory of this heap
+  kind_large = 253,     ///< the first unit of a large block
+  kind_interior = 254,  ///< a later unit of a span or a large block
+  kind_free = 255,      ///< memory of this heap that holds no block
+};
+static_assert(class_count <= kind_large);
+
+class PageMap {
+ public:
+  static constexpr std::size_t leaf_units_shift = 16;
+  static constexpr std::size_t leaf_units = std::size_t{1} << leaf_units_shift;
+  static constexpr std::size_t address_bits = 48;
+  static constexpr std::size_t root_size = std::size_t{1}
+                                           << (address_bits - unit_shift - leaf_units_shift);
+
+  struct Leaf {
+    std::array<std::atomic<std::uint8_t>, leaf_units> kinds;
+    std::array<std::atomic<Slab*>, leaf_units> slabs;
+  };
+
+  /// What `ptr` points into. Any pointer may be asked for.
+  [[nodiscard]] std::uint8_t kind(const void* ptr) const noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(ptr);
+    const Leaf* const leaf = root_[root_index(address)].load(std::memory_order_relaxed);
+    if (leaf == nullptr) [[unlikely]]
+      return kind_foreign;
+    return leaf->kinds[leaf_index(address)].load(std::memory_order_relaxed);
+  }
+
+  /// The slab of a block that kind() knows.
+  [[nodiscard]] Slab* slab(const void* ptr) const noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(ptr);
+    const Leaf* const leaf = root_[root_index(address)].load(std::memory_order_relaxed);
+    return leaf->slabs[leaf_index(address)].load(std::memory_order_relaxed);
+  }
+
+  /// Sets the entries of `units` units from `address` on: `first` for the first, `rest` for the
+  /// others. The leaves are there.
+  void set(std::uintptr_t address, std::size_t units, std::uint8_t first, std::uint8_t rest,
+           Slab* slab) noexcept {
+    for (std::size_t i = 0; i < units; ++i, address += unit_size) {
+      Leaf* const leaf = root_[root_index(address)].load(std::memory_order_relaxed);
+      leaf->slabs[leaf_index(address)].store(slab, std::memory_order_relaxed);
+      leaf->kinds[leaf_index(address)].store(i == 0 ? first : rest, std::memory_order_relaxed);
+    }
+  }
+
+  /// Makes sure that there are leaves for `size` bytes from `address` on. False when the backend
+  /// has no memory for one. Takes no lock: two threads may bring a leaf, and one is given back.
+  template <class Backend>
+  [[nodiscard]] bool prepare(const Backend& backend, std::uintptr_t address,
+                             std::size_t size) noexcept {
+    const std::uintptr_t last = address + size - 1;
+    if (last >> address_bits != 0) return false;
+    for (std::size_t i = root_index(address); i <= root_index(last); ++i) {
+      if (root_[i].load(std::memory_order_acquire) != nullptr) continue;
+      void* const memory = sysalloc::alloc_zeroed(backend, leaf_layout());
+      if (memory == nullptr) return false;
+      Leaf* expected = nullptr;
+      // Release, so that whoever finds the leaf finds it zero.
+      if (!root_[i].compare_exchange_strong(expected, static_cast<Leaf*>(memory),
+                                            std::memory_order_acq_rel)) {
+        backend.dealloc(memory, leaf_layout());
+      }
+    }
+    return true;
+  }
+
+ private:
+  // Of the least alignment: an allocator clears a block of that without touching fresh pages.
+  static Layout leaf_layout() noexcept {
+    return Layout::from_size_align_unchecked(sizeof(Leaf), alignof(Leaf));
+  }
+  static std::size_t root_index(std::uintptr_t address) noexcept {
+    return (address >> (unit_shift + leaf_units_shift)) & (root_size - 1);
+  }
+  static std::size_t leaf_index(std::uintptr_t address) noexcept {
+    return (address >> unit_shift) & (leaf_units - 1);
+  }
+
+  std::array<std::atomic<Leaf*>, root_size> root_{};
+};
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_PAGE_MAP_HPP_

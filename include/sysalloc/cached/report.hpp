@@ -1,0 +1,100 @@
+// What Cached says when it finds that a program used it wrongly.
+//
+// Each message names the address, the size class, what was wrong and what to do. Nothing here
+// allocates. It ends the program: its heap can no longer be trusted.
+
+#ifndef SYSALLOC_CACHED_REPORT_HPP_
+#define SYSALLOC_CACHED_REPORT_HPP_
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/detail/fatal.hpp>
+
+namespace sysalloc::detail::cached {
+
+/// A line of text in a fixed buffer; what does not fit is cut off.
+class Text {
+ public:
+  Text& operator<<(const char* text) noexcept {
+    while (*text != '\0' && used_ + 1 < sizeof(buffer_)) buffer_[used_++] = *text++;
+    return *this;
+  }
+  Text& operator<<(std::size_t number) noexcept { return digits(number, 10, 1); }
+  Text& hex(const void* ptr) noexcept {
+    *this << "0x";
+    return digits(reinterpret_cast<std::uintptr_t>(ptr), 16, 1);
+  }
+  /// Puts blanks until `column`.
+  Text& to(std::size_t column) noexcept {
+    while (used_ < column && used_ + 1 < sizeof(buffer_)) buffer_[used_++] = ' ';
+    return *this;
+  }
+  [[nodiscard]] const char* c_str() noexcept {
+    buffer_[used_] = '\0';
+    return buffer_;
+  }
+
+ private:
+  Text& digits(std::size_t number, std::size_t base, std::size_t least) noexcept {
+    char reversed[24];
+    std::size_t count = 0;
+    do {
+      reversed[count++] = "0123456789abcdef"[number % base];
+      number /= base;
+    } while (number != 0 || count < least);
+    while (count != 0 && used_ + 1 < sizeof(buffer_)) buffer_[used_++] = reversed[--count];
+    return *this;
+  }
+
+  char buffer_[400];
+  std::size_t used_ = 0;
+};
+
+[[noreturn, gnu::cold, gnu::noinline]] inline void report_double_free(const void* ptr,
+                                                                      std::size_t size) noexcept {
+  Text text;
+  text << "block freed twice at ";
+  text.hex(ptr);
+  if (size != 0) text << " (size class of " << size << " bytes)";
+  text << ": it was free already when it was freed again. Run the program under "
+          "AddressSanitizer or valgrind to see both places";
+  fatal(text.c_str());
+}
+
+[[noreturn, gnu::cold, gnu::noinline]] inline void report_interior(const void* ptr,
+                                                                   std::size_t size) noexcept {
+  Text text;
+  text << "interior pointer freed at ";
+  text.hex(ptr);
+  if (size != 0) text << " (size class of " << size << " bytes)";
+  text << ": no block begins there. Delete the address that operator new returned; a base class "
+          "without a virtual destructor and delete[] for new are frequent causes";
+  fatal(text.c_str());
+}
+
+[[noreturn, gnu::cold, gnu::noinline]] inline void report_wrong_size(const void* ptr,
+                                                                     std::size_t size,
+                                                                     std::size_t freed) noexcept {
+  Text text;
+  text << "block freed with a wrong size at ";
+  text.hex(ptr);
+  text << ": it has " << size << " bytes (its size class) and was deleted as one of " << freed
+       << ". A base class without a virtual destructor and a cast pointer are frequent causes; "
+          "the build option hardening=repair tolerates it";
+  fatal(text.c_str());
+}
+
+[[noreturn, gnu::cold, gnu::noinline]] inline void report_foreign(const void* ptr) noexcept {
+  Text text;
+  text << "foreign pointer freed at ";
+  text.hex(ptr);
+  text << ": it is not of this heap, and the allocator below it cannot free without a size. Free "
+          "it with the function that belongs to what allocated it";
+  fatal(text.c_str());
+}
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_REPORT_HPP_

@@ -1,0 +1,51 @@
+// A shard: slabs with free blocks, by class, behind one lock.
+//
+// Every thread takes blocks from one shard, so threads on different shards never wait for each
+// other, except when one frees what another allocated: a block goes back to the slab it is from,
+// and a slab stays with the shard that made it. There are more shards than most machines have
+// cores, and a thread gets the one with the fewest threads.
+
+#ifndef SYSALLOC_CACHED_SHARD_HPP_
+#define SYSALLOC_CACHED_SHARD_HPP_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/cached/slab.hpp>
+
+namespace sysalloc::detail::cached {
+
+inline constexpr std::size_t shard_count = 64;
+
+struct alignas(64) Shard {
+  std::mutex mutex;
+  std::array<List, class_count> partial{};         // slabs with a free block
+  std::array<ListNode*, class_count> spare{};      // descriptors without memory
+  std::array<std::uint32_t, class_count> slabs{};  // with memory
+  std::array<std::size_t, class_count> free{};     // blocks free in them
+  std::size_t free_bytes = 0;  // of free blocks in slabs, the given back pages included
+  std::size_t purge_mark = 0;  // the free bytes at which pages are given back next
+  std::size_t threads = 0;     // that take from here; guarded by the lock of the registry
+
+  /// Takes up to `want` blocks into the slots below `end`. The lock is held.
+  std::size_t take(SizeClass c, void** end, std::size_t want) noexcept {
+    const ClassInfo& info = class_info[c];
+    std::size_t got = 0;
+    while (got < want && !partial[c].empty()) {
+      auto* const slab = static_cast<Slab*>(partial[c].next);
+      got += slab->take(info, end - got, want - got);
+      if (slab->free == 0) slab->unlink();
+    }
+    free[c] -= got;
+    free_bytes -= got * info.size;
+    // The mark follows the free bytes down, so that the next rise is seen.
+    if (purge_mark > free_bytes) purge_mark = free_bytes;
+    return got;
+  }
+};
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_SHARD_HPP_

@@ -1,0 +1,133 @@
+// Size classes: the sizes that blocks of Cached really have, and how a size finds its class.
+//
+//   up to 128 bytes    every multiple of 16
+//   above              8 classes for each doubling, so at most 1/8 of a block is padding
+//
+// Class 0 is no class, so that a byte of zero in the page map can mean "not ours". The classes up
+// to max_slab_size share a slab with others of their class; each one above has a span to itself.
+//
+// An alignment costs no class of its own: every size that is a multiple of `align`, and at most 8
+// times it, is a class or rounds up to one that is a multiple of `align` too, and slabs begin at
+// multiples of the unit. tests/unit/cached_size_classes.cpp checks all of that for every size.
+
+#ifndef SYSALLOC_CACHED_SIZE_CLASSES_HPP_
+#define SYSALLOC_CACHED_SIZE_CLASSES_HPP_
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <sysalloc/layout.hpp>
+
+namespace sysalloc::detail::cached {
+
+using SizeClass = std::uint8_t;
+
+inline constexpr std::size_t KiB = 1024;
+inline constexpr std::size_t MiB = 1024 * KiB;
+
+/// The granularity of slabs and spans, and what the page map has one entry for.
+inline constexpr std::size_t unit_size = 64 * KiB;
+inline constexpr std::size_t unit_shift = std::countr_zero(unit_size);
+
+inline constexpr std::size_t smallest_size = 16;
+inline constexpr std::size_t linear_limit = 128;
+inline constexpr std::size_t steps_shift = 3;
+inline constexpr std::size_t steps_per_doubling = std::size_t{1} << steps_shift;
+/// Blocks up to here share a slab; a whole one is at most 4 units.
+inline constexpr std::size_t max_slab_size = 32 * KiB;
+/// Blocks up to here have a size class; above they are large and come from the backend directly.
+inline constexpr std::size_t max_class_size = 1 * MiB;
+
+inline constexpr std::size_t linear_classes = linear_limit / smallest_size;
+inline constexpr std::size_t class_count =
+    1 + linear_classes + steps_per_doubling * std::countr_zero(max_class_size / linear_limit);
+static_assert(class_count < 250, "the page map keeps a class in a byte, with some values left");
+
+/// The class of the smallest block that holds `size` bytes; 1 <= size <= max_class_size.
+constexpr SizeClass class_of_slow(std::size_t size) noexcept {
+  if (size <= linear_limit) {
+    return static_cast<SizeClass>((size + smallest_size - 1) / smallest_size);
+  }
+  const auto width = static_cast<std::size_t>(std::bit_width(size - 1));
+  constexpr auto base_width = static_cast<std::size_t>(std::bit_width(linear_limit));
+  const std::size_t step = (size - 1) >> (width - 1 - steps_shift);
+  return static_cast<SizeClass>(1 + linear_classes + (width - base_width) * steps_per_doubling +
+                                (step - steps_per_doubling));
+}
+
+/// The size in bytes of a block of class `size_class`.
+constexpr std::size_t class_to_size_slow(std::size_t size_class) noexcept {
+  if (size_class <= linear_classes) return size_class * smallest_size;
+  const std::size_t above = size_class - linear_classes - 1;
+  const std::size_t base = linear_limit << (above / steps_per_doubling);
+  return base + (above % steps_per_doubling + 1) * (base / steps_per_doubling);
+}
+
+/// What is known of a class before the program runs.
+struct ClassInfo {
+  std::uint32_t size;        ///< of a block, in bytes
+  std::uint32_t units;       ///< of a slab
+  std::uint32_t blocks;      ///< in a slab
+  std::uint32_t cache_max;   ///< blocks of it that one thread may cache
+  std::uint64_t reciprocal;  ///< offset * reciprocal >> 40 == offset / size within a slab
+};
+
+inline constexpr std::size_t reciprocal_shift = 40;
+/// No thread cache keeps more blocks of one class than this, whatever their size.
+inline constexpr std::size_t cache_max_blocks = 512;
+/// Nor more bytes of one class than this, unless that is a single block.
+inline constexpr std::size_t cache_max_bytes = 64 * KiB;
+
+constexpr ClassInfo class_info_of(std::size_t size_class) noexcept {
+  const std::size_t size = class_to_size_slow(size_class);
+  std::size_t units = 1;
+  if (size > max_slab_size) {
+    units = (size + unit_size - 1) / unit_size;
+  } else {
+    // A word of the bitmap is 64 blocks: room for one where that is at most 4 units.
+    while (units < 4 && units * unit_size / size < 64) units *= 2;
+  }
+  std::size_t cache = cache_max_bytes / size;
+  if (cache > cache_max_blocks) cache = cache_max_blocks;
+  if (cache < 4 && size <= 4 * unit_size) cache = 4;
+  if (cache < 2) cache = 2;
+  return {.size = static_cast<std::uint32_t>(size),
+          .units = static_cast<std::uint32_t>(units),
+          .blocks = static_cast<std::uint32_t>(size > max_slab_size ? 1 : units * unit_size / size),
+          .cache_max = static_cast<std::uint32_t>(cache),
+          .reciprocal = (std::uint64_t{1} << reciprocal_shift) / size + 1};
+}
+
+inline constexpr std::array<ClassInfo, class_count> class_info = [] {
+  std::array<ClassInfo, class_count> all{};
+  for (std::size_t c = 1; c < class_count; ++c) all[c] = class_info_of(c);
+  return all;
+}();
+
+/// Sizes up to here find their class in a table of one byte for each 16.
+inline constexpr std::size_t table_limit = 1 * KiB;
+inline constexpr std::array<SizeClass, table_limit / smallest_size + 1> class_table = [] {
+  std::array<SizeClass, table_limit / smallest_size + 1> table{};
+  for (std::size_t i = 1; i < table.size(); ++i) table[i] = class_of_slow(i * smallest_size);
+  return table;
+}();
+
+/// As class_of_slow, as fast as it can be.
+inline SizeClass class_of(std::size_t size) noexcept {
+  if (size <= table_limit) [[likely]] {
+    return class_table[(size + smallest_size - 1) / smallest_size];
+  }
+  return class_of_slow(size);
+}
+
+/// The size that a layout asks of the classes: with it rounded up to its alignment, every block of
+/// the class that class_of() names is aligned. At most max_class_size for it to have a class, and
+/// the alignment at most unit_size.
+constexpr std::size_t aligned_size(Layout layout) noexcept {
+  return (layout.size() + layout.align() - 1) & ~(layout.align() - 1);
+}
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_SIZE_CLASSES_HPP_

@@ -1,0 +1,162 @@
+// A slab: units that hold blocks of one size class, and which of them are free.
+//
+// The bitmap stands in the descriptor, away from the blocks: neither freeing a block nor looking
+// for free ones touches the block itself. A bit is set while its block is free and not in any
+// thread's cache. Blocks are handed out in the order of their addresses.
+
+#ifndef SYSALLOC_CACHED_SLAB_HPP_
+#define SYSALLOC_CACHED_SLAB_HPP_
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <sysalloc/cached/size_classes.hpp>
+
+namespace sysalloc::detail::cached {
+
+struct Segment;
+
+/// A member of a circular doubly linked list with a head of the same type.
+struct ListNode {
+  ListNode* next = nullptr;
+  ListNode* prev = nullptr;
+
+  [[nodiscard]] bool linked() const noexcept { return next != nullptr; }
+
+  void unlink() noexcept {
+    next->prev = prev;
+    prev->next = next;
+    next = prev = nullptr;
+  }
+};
+
+/// The head of such a list; constant-initialised to all zero, which means empty.
+struct List : ListNode {
+  [[nodiscard]] bool empty() const noexcept { return next == nullptr || next == this; }
+
+  void push_front(ListNode* node) noexcept {
+    init();
+    node->next = next;
+    node->prev = this;
+    next->prev = node;
+    next = node;
+  }
+
+  void push_back(ListNode* node) noexcept {
+    init();
+    node->next = this;
+    node->prev = prev;
+    prev->next = node;
+    prev = node;
+  }
+
+ private:
+  void init() noexcept {
+    if (next == nullptr) next = prev = this;
+  }
+};
+
+inline constexpr std::size_t page_size = 4 * KiB;
+inline constexpr std::size_t word_bits = 64;
+
+/// The descriptor of a slab, of a span with one block, or of a large block. Comes from the metadata
+/// of the heap, with room for the bitmap of its class behind it; is reused for the same class only.
+struct alignas(64) Slab : ListNode {
+  std::uintptr_t base;       // of the first block
+  std::size_t size;          // of the memory, in bytes
+  Segment* segment;          // nullptr for a large block
+  std::uint32_t free;        // set bits of the bitmap
+  std::uint32_t first_word;  // no bit is set in the words before
+  std::uint64_t purged;      // a bit for each page that was given back to the system
+  std::uint16_t shard;
+  SizeClass size_class;      // 0 for a large block
+  bool in_transit;           // out of its list while the system is called about its pages
+  std::uint8_t align_shift;  // of a large block: the alignment it was allocated with
+
+  [[nodiscard]] std::uint64_t* words() noexcept {
+    return reinterpret_cast<std::uint64_t*>(this + 1);
+  }
+  [[nodiscard]] static constexpr std::size_t word_count(std::size_t blocks) noexcept {
+    return (blocks + word_bits - 1) / word_bits;
+  }
+
+  /// Marks every block free.
+  void fill(const ClassInfo& info) noexcept {
+    const std::size_t words_needed = word_count(info.blocks);
+    for (std::size_t i = 0; i < words_needed; ++i) words()[i] = ~std::uint64_t{0};
+    const std::size_t rest = info.blocks % word_bits;
+    if (rest != 0) words()[words_needed - 1] = (std::uint64_t{1} << rest) - 1;
+    free = info.blocks;
+    first_word = 0;
+    purged = 0;
+  }
+
+  /// Takes up to `want` free blocks, at least one of which there is, lowest addresses first, and
+  /// writes them downwards from `end`. Returns how many it took.
+  std::size_t take(const ClassInfo& info, void** end, std::size_t want) noexcept {
+    if (want > free) want = free;
+    const std::size_t size_of_block = info.size;
+    std::size_t left = want;
+    std::size_t word = first_word;
+    void** const begin = end;
+    while (left != 0) {
+      std::uint64_t bits = words()[word];
+      if (bits == ~std::uint64_t{0} && left >= word_bits) {
+        // A whole word: no bit to look for. Fresh slabs and those freed as a whole are of these.
+        std::uintptr_t address = base + word * word_bits * size_of_block;
+        for (std::size_t i = 0; i < word_bits; ++i, address += size_of_block) {
+          *--end = reinterpret_cast<void*>(address);
+        }
+        left -= word_bits;
+        bits = 0;
+      } else {
+        const std::uintptr_t start = base + word * word_bits * size_of_block;
+        while (bits != 0 && left != 0) {
+          const auto bit = static_cast<std::size_t>(std::countr_zero(bits));
+          *--end = reinterpret_cast<void*>(start + bit * size_of_block);
+          bits &= bits - 1;
+          --left;
+        }
+      }
+      words()[word] = bits;
+      if (bits == 0) ++word;
+    }
+    first_word = static_cast<std::uint32_t>(word);
+    free -= static_cast<std::uint32_t>(want);
+    if (purged != 0) [[unlikely]] {
+      touch(reinterpret_cast<std::uintptr_t>(begin[-1]),
+            reinterpret_cast<std::uintptr_t>(*end) + size_of_block);
+    }
+    return want;
+  }
+
+  /// Notes that the pages from one address to another may be resident again.
+  void touch(std::uintptr_t from, std::uintptr_t to) noexcept {
+    const std::size_t first = (from - base) / page_size;
+    const std::size_t last = (to - 1 - base) / page_size;
+    for (std::size_t page = first; page <= last; ++page) purged &= ~(std::uint64_t{1} << page);
+  }
+
+  /// The number of the block at `ptr`, which is inside the slab; `blocks` or more when no block
+  /// begins there.
+  [[nodiscard]] std::size_t index_of(const ClassInfo& info, const void* ptr) const noexcept {
+    const std::size_t offset = reinterpret_cast<std::uintptr_t>(ptr) - base;
+    const std::size_t index = (offset * info.reciprocal) >> reciprocal_shift;
+    return index * info.size == offset ? index : info.blocks;
+  }
+
+  /// Marks a block free. False when it was free already.
+  [[nodiscard]] bool put(std::size_t index) noexcept {
+    const std::size_t word = index / word_bits;
+    const std::uint64_t bit = std::uint64_t{1} << (index % word_bits);
+    if ((words()[word] & bit) != 0) return false;
+    words()[word] |= bit;
+    if (word < first_word) first_word = static_cast<std::uint32_t>(word);
+    ++free;
+    return true;
+  }
+};
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_SLAB_HPP_

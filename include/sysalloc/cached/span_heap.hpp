@@ -1,0 +1,276 @@
+// The span heap: runs of 64 KiB units, cut from segments that the backend gives.
+//
+// A segment is 64 units, which of them are free is one word, and so is which of the free ones are
+// dirty: still resident, since they were used. A span is taken from the segment whose longest free
+// run is the shortest that suffices, at the lowest address there.
+//
+// Giving memory back needs no thread and no clock. Whenever the dirty units outgrow the larger of
+// dirty_floor and 1/16 of the most units that were ever in use, their pages go back to the system
+// until half of that is left; segments that are free as a whole go back to the backend. So a
+// program that frees everything and then does nothing keeps that little, whatever it does not call.
+//
+// The lock is never held while the backend or the system is called: units in transit are in neither
+// word, so nobody can take them.
+
+#ifndef SYSALLOC_CACHED_SPAN_HEAP_HPP_
+#define SYSALLOC_CACHED_SPAN_HEAP_HPP_
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <sysalloc/cached/metadata.hpp>
+#include <sysalloc/cached/os.hpp>
+#include <sysalloc/cached/page_map.hpp>
+#include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/cached/slab.hpp>
+
+namespace sysalloc::detail::cached {
+
+inline constexpr std::size_t segment_units = 64;
+inline constexpr std::size_t segment_size = segment_units * unit_size;
+inline constexpr std::size_t max_span_units = max_class_size / unit_size;
+
+struct Segment : ListNode {
+  std::uintptr_t base;
+  std::uint64_t free;   // units that hold nothing
+  std::uint64_t dirty;  // the free ones that may be resident
+};
+
+/// A run of units: where it is, and the segment it belongs to.
+struct Span {
+  std::uintptr_t base = 0;
+  Segment* segment = nullptr;
+};
+
+class SpanHeap {
+ public:
+  static constexpr std::size_t dirty_floor_units = 8 * MiB / unit_size;
+
+  /// Takes `units` units (at most max_span_units). A null span when the backend has no memory.
+  template <class Backend>
+  [[nodiscard]] Span take(const Backend& backend, PageMap& map, Metadata& metadata,
+                          std::size_t units) noexcept {
+    for (;;) {
+      {
+        const std::lock_guard lock(mutex);
+        if (const Span span = take_free(units); span.base != 0) return span;
+      }
+      if (!add_segment(backend, map, metadata)) return {};
+    }
+  }
+
+  /// Gives a span back, and memory to the system if that is now too much.
+  template <class Backend>
+  void give(const Backend& backend, PageMap& map, Span span, std::size_t units) noexcept {
+    bool over = false;
+    {
+      const std::lock_guard lock(mutex);
+      const std::uint64_t mask = span_mask(span, units);
+      span.segment->free |= mask;
+      span.segment->dirty |= mask;
+      used_units_ -= units;
+      dirty_units_ += units;
+      relink(span.segment);
+      over = dirty_units_ > dirty_limit();
+    }
+    if (over) purge(backend, map, dirty_limit_units() / 2);
+  }
+
+  /// Gives dirty memory back until at most `keep` units of it are left.
+  template <class Backend>
+  void purge(const Backend& backend, PageMap& map, std::size_t keep) noexcept {
+    for (;;) {
+      Segment* segment = nullptr;
+      std::uint64_t taken = 0;
+      bool whole = false;
+      {
+        const std::lock_guard lock(mutex);
+        if (dirty_units_ <= keep && keep != 0) return;
+        segment = purgeable(keep == 0);
+        if (segment == nullptr) return;
+        whole = segment->free == ~std::uint64_t{0};
+        // In transit: neither free nor dirty until the system has them.
+        taken = whole ? segment->free : segment->dirty;
+        dirty_units_ -= static_cast<std::size_t>(std::popcount(segment->dirty));
+        segment->free &= ~taken;
+        segment->dirty = 0;
+        segment->unlink();
+        if (!whole) link(segment);
+        if (whole) --segments_;
+      }
+      release_units(segment->base, taken);
+      if (whole) {
+        map.set(segment->base, segment_units, kind_foreign, kind_foreign, nullptr);
+        backend.dealloc(reinterpret_cast<void*>(segment->base), segment_layout());
+      }
+      const std::lock_guard lock(mutex);
+      if (whole) {
+        spare_.push_front(segment);
+      } else {
+        segment->free |= taken;
+        relink(segment);
+      }
+    }
+  }
+
+  struct Counts {
+    std::size_t mapped = 0, used = 0, dirty = 0;  // bytes
+  };
+  [[nodiscard]] Counts counts() noexcept {
+    const std::lock_guard lock(mutex);
+    return {.mapped = segments_ * segment_size,
+            .used = used_units_ * unit_size,
+            .dirty = dirty_units_ * unit_size};
+  }
+
+  std::mutex mutex;
+
+ private:
+  static Layout segment_layout() noexcept {
+    return Layout::from_size_align_unchecked(segment_size, unit_size);
+  }
+
+  static std::uint64_t span_mask(Span span, std::size_t units) noexcept {
+    const std::size_t first = (span.base - span.segment->base) / unit_size;
+    return ((std::uint64_t{1} << units) - 1) << first;
+  }
+
+  // Calls the system once for each run of units in `mask`.
+  static void release_units(std::uintptr_t base, std::uint64_t mask) noexcept {
+    while (mask != 0) {
+      const auto first = static_cast<std::size_t>(std::countr_zero(mask));
+      const auto count = static_cast<std::size_t>(std::countr_one(mask >> first));
+      os::release(base + first * unit_size, count * unit_size);
+      mask &= count == segment_units ? 0 : ~(((std::uint64_t{1} << count) - 1) << first);
+    }
+  }
+
+  // The bits at which a run of `units` free units begins.
+  static std::uint64_t runs(std::uint64_t free, std::size_t units) noexcept {
+    std::size_t have = 1;
+    while (have < units) {
+      const std::size_t step = have < units - have ? have : units - have;
+      free &= free >> step;
+      have += step;
+    }
+    return free;
+  }
+
+  // The longest run of free units, none counted beyond max_span_units.
+  static std::size_t longest_run(std::uint64_t free) noexcept {
+    std::size_t length = 0;
+    while (free != 0 && length < max_span_units) {
+      free &= free >> 1;
+      ++length;
+    }
+    return length;
+  }
+
+  void link(Segment* segment) noexcept { lists_[longest_run(segment->free)].push_front(segment); }
+
+  void relink(Segment* segment) noexcept {
+    segment->unlink();
+    link(segment);
+  }
+
+  Span take_free(std::size_t units) noexcept {
+    for (std::size_t length = units; length <= max_span_units; ++length) {
+      if (lists_[length].empty()) continue;
+      auto* const segment = static_cast<Segment*>(lists_[length].next);
+      // Dirty memory first: it is resident already.
+      std::uint64_t starts = runs(segment->dirty, units);
+      if (starts == 0) starts = runs(segment->free, units);
+      const Span span{
+          .base = segment->base + static_cast<std::size_t>(std::countr_zero(starts)) * unit_size,
+          .segment = segment};
+      const std::uint64_t mask = span_mask(span, units);
+      dirty_units_ -= static_cast<std::size_t>(std::popcount(segment->dirty & mask));
+      segment->free &= ~mask;
+      segment->dirty &= ~mask;
+      relink(segment);
+      used_units_ += units;
+      if (used_units_ > peak_units_) peak_units_ = used_units_;
+      return span;
+    }
+    return {};
+  }
+
+  template <class Backend>
+  [[nodiscard]] bool add_segment(const Backend& backend, PageMap& map,
+                                 Metadata& metadata) noexcept {
+    void* const memory = backend.alloc(segment_layout());
+    if (memory == nullptr) return false;
+    const auto base = reinterpret_cast<std::uintptr_t>(memory);
+    Segment* segment = nullptr;
+    {
+      const std::lock_guard lock(mutex);
+      if (!spare_.empty()) {
+        segment = static_cast<Segment*>(spare_.next);
+        segment->unlink();
+      }
+    }
+    if (segment == nullptr) {
+      segment = static_cast<Segment*>(metadata.alloc(backend, sizeof(Segment)));
+    }
+    if (segment == nullptr || !map.prepare(backend, base, segment_size)) {
+      backend.dealloc(memory, segment_layout());
+      if (segment != nullptr) {
+        const std::lock_guard lock(mutex);
+        segment->next = segment->prev = nullptr;
+        spare_.push_front(segment);
+      }
+      return false;
+    }
+    map.set(base, segment_units, kind_free, kind_free, nullptr);
+    segment->next = segment->prev = nullptr;
+    segment->base = base;
+    segment->free = ~std::uint64_t{0};
+    segment->dirty = 0;
+    const std::lock_guard lock(mutex);
+    link(segment);
+    ++segments_;
+    return true;
+  }
+
+  // A segment with dirty units, rather one that is free as a whole; `clean_too` finds those that
+  // are free as a whole also when nothing of them is resident.
+  Segment* purgeable(bool clean_too) noexcept {
+    for (std::size_t length = max_span_units; length > 0; --length) {
+      List& list = lists_[length];
+      if (list.empty()) continue;
+      Segment* found = nullptr;
+      for (ListNode* node = list.next; node != &list; node = node->next) {
+        auto* const segment = static_cast<Segment*>(node);
+        const bool whole = segment->free == ~std::uint64_t{0};
+        if (segment->dirty == 0 && !(whole && clean_too)) continue;
+        if (whole) return segment;
+        if (found == nullptr) found = segment;
+      }
+      if (found != nullptr) return found;
+    }
+    return nullptr;
+  }
+
+  [[nodiscard]] std::size_t dirty_limit() const noexcept {
+    const std::size_t share = peak_units_ / 16;
+    return share > dirty_floor_units ? share : dirty_floor_units;
+  }
+
+  [[nodiscard]] std::size_t dirty_limit_units() noexcept {
+    const std::lock_guard lock(mutex);
+    return dirty_limit();
+  }
+
+  std::array<List, max_span_units + 1> lists_{};  // by longest free run
+  List spare_{};                                  // descriptors of segments that were given back
+  std::size_t segments_ = 0;
+  std::size_t used_units_ = 0;
+  std::size_t dirty_units_ = 0;
+  std::size_t peak_units_ = 0;
+};
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_SPAN_HEAP_HPP_
