@@ -1,0 +1,58 @@
+// What the tests must know of where they run: under a sanitizer or valgrind some facts are others.
+
+#ifndef SYSALLOC_TESTS_UNIT_SUPPORT_ENVIRONMENT_HPP_
+#define SYSALLOC_TESTS_UNIT_SUPPORT_ENVIRONMENT_HPP_
+
+#include <cstddef>
+#include <cstdio>
+
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#endif
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TESTS_UNDER_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TESTS_UNDER_SANITIZER 1
+#endif
+#endif
+
+namespace tests {
+
+#if defined(TESTS_UNDER_SANITIZER)
+inline constexpr bool under_sanitizer = true;
+#else
+inline constexpr bool under_sanitizer = false;
+#endif
+
+inline bool under_valgrind() {
+#if defined(RUNNING_ON_VALGRIND)
+  return RUNNING_ON_VALGRIND != 0;
+#else
+  return false;
+#endif
+}
+
+/// True where the C library's own malloc serves the program, whose blocks hold more than asked for.
+inline bool plain_malloc() { return !under_sanitizer && !under_valgrind(); }
+
+/// Valgrind ends the program for alignments above 16 MiB instead of refusing them.
+inline std::size_t largest_align() { return std::size_t{1} << (under_valgrind() ? 24 : 31); }
+
+/// For every check that cannot be made here: what is left out and why.
+inline void not_checked(const char* what, const char* why) {
+  std::printf("not checked: %s: %s\n", what, why);
+}
+
+/// Hides a value from the optimiser, so that it can neither warn of an absurd size nor leave out a
+/// pair of new and delete, which the standard lets it do.
+template <class T>
+T opaque(T value) {
+  asm volatile("" : "+r"(value) : : "memory");
+  return value;
+}
+
+}  // namespace tests
+
+#endif  // SYSALLOC_TESTS_UNIT_SUPPORT_ENVIRONMENT_HPP_

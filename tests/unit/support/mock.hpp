@@ -1,0 +1,82 @@
+// Allocators that write down what they are asked, over System.
+//
+//   Minimal    the two required members
+//   Full       every optional member too
+//
+// Each lives on the stack of a test; the log is for one thread.
+
+#ifndef SYSALLOC_TESTS_UNIT_SUPPORT_MOCK_HPP_
+#define SYSALLOC_TESTS_UNIT_SUPPORT_MOCK_HPP_
+
+#include <cstddef>
+#include <cstring>
+#include <string>
+#include <sysalloc/allocator.hpp>
+#include <sysalloc/system.hpp>
+#include <vector>
+
+namespace tests {
+
+using Log = std::vector<std::string>;
+
+inline std::string text(sysalloc::Layout layout) {
+  return std::to_string(layout.size()) + "/" + std::to_string(layout.align());
+}
+
+/// Logs `alloc SIZE/ALIGN` and `dealloc SIZE/ALIGN`. Its blocks come full of 0xcc, so that zeroes
+/// are somebody's doing.
+struct Minimal : sysalloc::AllocatorInterface<Minimal> {
+  void* alloc(sysalloc::Layout layout) const noexcept {
+    log.push_back("alloc " + text(layout));
+    if (refuse) return nullptr;
+    void* const ptr = sysalloc::System{}.alloc(layout);
+    if (ptr != nullptr) std::memset(ptr, 0xcc, layout.size());
+    return ptr;
+  }
+  void dealloc(void* ptr, sysalloc::Layout layout) const noexcept {
+    log.push_back("dealloc " + text(layout));
+    sysalloc::System{}.dealloc(ptr, layout);
+  }
+
+  mutable Log log;
+  bool refuse = false;
+};
+
+/// Logs the optional members as well: `alloc_zeroed`, `realloc FROM to SIZE`, `realloc FROM to
+/// SIZE/ALIGN`, `usable_size` and `dealloc_unsized ALIGN`.
+struct Full : sysalloc::AllocatorInterface<Full> {
+  void* alloc(sysalloc::Layout layout) const noexcept {
+    log.push_back("alloc " + text(layout));
+    return sysalloc::System{}.alloc(layout);
+  }
+  void dealloc(void* ptr, sysalloc::Layout layout) const noexcept {
+    log.push_back("dealloc " + text(layout));
+    sysalloc::System{}.dealloc(ptr, layout);
+  }
+  void* alloc_zeroed(sysalloc::Layout layout) const noexcept {
+    log.push_back("alloc_zeroed " + text(layout));
+    return sysalloc::System{}.alloc_zeroed(layout);
+  }
+  void* realloc(void* ptr, sysalloc::Layout layout, std::size_t new_size) const noexcept {
+    log.push_back("realloc " + text(layout) + " to " + std::to_string(new_size));
+    return sysalloc::System{}.realloc(ptr, layout, new_size);
+  }
+  void* realloc(void* ptr, sysalloc::Layout layout, sysalloc::Layout new_layout) const noexcept {
+    log.push_back("realloc " + text(layout) + " to " + text(new_layout));
+    return sysalloc::System{}.realloc(ptr, layout, new_layout);
+  }
+  std::size_t usable_size(const void* ptr) const noexcept {
+    log.push_back("usable_size");
+    return sysalloc::System{}.usable_size(ptr);
+  }
+  void dealloc_unsized(void* ptr, std::size_t align) const noexcept {
+    log.push_back("dealloc_unsized " + std::to_string(align));
+    sysalloc::System{}.dealloc_unsized(ptr, align);
+  }
+
+  mutable Log log;
+};
+
+}  // namespace tests
+
+#endif  // SYSALLOC_TESTS_UNIT_SUPPORT_MOCK_HPP_
