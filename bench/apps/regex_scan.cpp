@@ -1,5 +1,6 @@
-// Regular expressions over the headers, line by line, as a linter or a log
-// scanner runs them: matches are gathered by kind, and names rewritten.
+// Regular expressions over the headers, as a linter runs them: general rules
+// on every line, and for each file rules made of the names it defines itself.
+// What they find is gathered as a report of findings with their groups.
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +9,8 @@
 #include <regex>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "common/app.hpp"
 #include "common/checksum.hpp"
@@ -15,30 +18,58 @@
 
 namespace {
 
-struct Pattern {
-  const char* kind;
+struct Rule {
+  std::string name;
   std::regex regex;
 };
 
-const std::array<Pattern, 4>& patterns() {
-  static const std::array<Pattern, 4> all = {{
-      {"include", std::regex(R"(#\s*include\s*([<"])([^>"]+)[>"])")},
-      {"call", std::regex(R"(([A-Za-z_]\w*)\s*\()")},
-      {"number", std::regex(R"(\b(0[xX][0-9a-fA-F]+|[0-9]+)([uUlL]*)\b)")},
-      {"scoped", std::regex(R"(([A-Za-z_]\w*)::([A-Za-z_]\w*))")},
+using Rules = std::vector<Rule>;
+
+Rules general_rules() {
+  const std::array<std::pair<const char*, const char*>, 3> texts = {{
+      {"include", R"(#\s*include\s*([<"])([^>"]+)[>"])"},
+      {"number", R"(\b(0[xX][0-9a-fA-F]+|[0-9]+)([uUlL]*)\b)"},
+      {"scoped", R"((\w+)::(\w+))"},
   }};
-  return all;
+  Rules rules;
+  for (const auto& [name, text] : texts) rules.push_back({name, std::regex(text)});
+  return rules;
 }
 
-using Findings = std::map<std::string, std::map<std::string, unsigned>>;
+// One rule for each of the first names a file defines: where is it used, and
+// with which arguments?
+Rules own_rules(const std::vector<std::string>& lines) {
+  constexpr std::size_t most_rules = 12;
+  static const std::regex definition(R"(#\s*define\s+(\w+))");
+  Rules rules;
+  for (const std::string& line : lines) {
+    std::smatch match;
+    if (rules.size() == most_rules) break;
+    if (line.front() != '#' || !std::regex_search(line, match, definition)) continue;
+    const std::string name = match[1];
+    rules.push_back({name, std::regex(name + R"(\b\s*(\([\w\s,]*\))?)")});
+  }
+  return rules;
+}
 
-void scan(const std::string& line, Findings& findings) {
-  for (const Pattern& pattern : patterns()) {
-    const std::sregex_iterator end;
-    for (std::sregex_iterator it(line.begin(), line.end(), pattern.regex); it != end; ++it) {
-      const std::smatch& match = *it;
-      ++findings[pattern.kind]
-                [match.size() > 2 ? match[1].str() + " " + match[2].str() : match[1].str()];
+struct Finding {
+  std::size_t line;
+  std::vector<std::string> groups;
+};
+
+// By the name of the rule.
+using Report = std::map<std::string, std::vector<Finding>>;
+
+void scan(const std::vector<std::string>& lines, const Rules& rules, Report& report) {
+  const std::sregex_iterator end;
+  for (std::size_t number = 0; number < lines.size(); ++number) {
+    const std::string& line = lines[number];
+    for (const Rule& rule : rules) {
+      for (std::sregex_iterator it(line.begin(), line.end(), rule.regex); it != end; ++it) {
+        Finding finding{number, {}};
+        for (const auto& group : *it) finding.groups.push_back(group.str());
+        report[rule.name].push_back(std::move(finding));
+      }
     }
   }
 }
@@ -47,30 +78,36 @@ void scan(const std::string& line, Findings& findings) {
 // lines of generated headers are left out.
 constexpr std::size_t longest_line = 400;
 
+std::vector<std::string> lines_of(const bench::SourceFile& file) {
+  std::vector<std::string> lines;
+  bench::for_each_line(file.text, [&](std::string_view line) {
+    line = bench::trim(line);
+    if (!line.empty() && line.size() <= longest_line) lines.emplace_back(line);
+  });
+  return lines;
+}
+
 std::uint64_t work(const bench::Corpus& corpus) {
-  const std::regex member(R"(\b_M_(\w+))");
+  const Rules rules = general_rules();
   bench::Checksum checksum;
-  Findings findings;
-  std::size_t lines = 0;
+  std::size_t line_count = 0;
+  std::size_t finding_count = 0;
   for (const bench::SourceFile& file : corpus) {
-    bench::for_each_line(file.text, [&](std::string_view view) {
-      const std::string line(bench::trim(view));
-      if (line.empty() || line.size() > longest_line) return;
-      ++lines;
-      scan(line, findings);
-      checksum.add(std::regex_replace(line, member, "m_$1"));
-    });
-  }
-  std::size_t kinds = 0;
-  for (const auto& [kind, texts] : findings) {
-    checksum.add(kind);
-    for (const auto& [text, uses] : texts) {
-      checksum.add(text);
-      checksum.add(uses);
+    const std::vector<std::string> lines = lines_of(file);
+    Report report;
+    scan(lines, rules, report);
+    scan(lines, own_rules(lines), report);
+    line_count += lines.size();
+    for (const auto& [name, findings] : report) {
+      checksum.add(name);
+      finding_count += findings.size();
+      for (const Finding& finding : findings) {
+        checksum.add(finding.line);
+        for (const std::string& group : finding.groups) checksum.add(group);
+      }
     }
-    kinds += texts.size();
   }
-  std::printf("%zu lines, %zu different matches\n", lines, kinds);
+  std::printf("%zu lines, %zu findings\n", line_count, finding_count);
   return checksum.value();
 }
 

@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <string>
-#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -54,14 +54,17 @@ inline std::vector<fs::path> default_roots() {
 }
 
 // Symbolic links are left out: they lead to the same text twice, or in circles.
-inline std::vector<fs::path> files_below(const fs::path& root) {
-  std::vector<fs::path> files;
+// In order of the path's bytes, which no locale changes.
+inline std::vector<std::string> files_below(const fs::path& root) {
+  std::vector<std::string> files;
   std::error_code error;
   constexpr auto options = fs::directory_options::skip_permission_denied;
   for (fs::recursive_directory_iterator it(root, options, error), end; !error && it != end;
        it.increment(error)) {
     std::error_code unreadable;
-    if (!it->is_symlink(unreadable) && it->is_regular_file(unreadable)) files.push_back(it->path());
+    if (!it->is_symlink(unreadable) && it->is_regular_file(unreadable)) {
+      files.push_back(it->path().string());
+    }
   }
   std::sort(files.begin(), files.end());
   return files;
@@ -93,27 +96,21 @@ inline Corpus read_corpus(const std::vector<std::string>& directories, std::size
   if (roots.empty()) roots = detail::default_roots();
 
   Corpus corpus;
-  std::vector<fs::path> seen;
+  std::set<std::string> seen;
   std::size_t left = max_bytes;
   for (const fs::path& root : roots) {
-    // A root may contain one that was read before it.
-    std::vector<fs::path> files = detail::files_below(root);
-    const auto is_seen = [&](const fs::path& file) {
-      return std::binary_search(seen.begin(), seen.end(), file);
-    };
-    std::erase_if(files, is_seen);
-    for (const fs::path& file : files) {
+    for (const std::string& file : detail::files_below(root)) {
       if (left == 0) return corpus;
+      // A root may contain one that was read before it.
+      if (!seen.insert(file).second) continue;
       std::error_code error;
       const std::uintmax_t size = fs::file_size(file, error);
       if (error || size == 0 || size > largest_file) continue;
       std::string text =
           detail::read_text(file, static_cast<std::size_t>(std::min<std::uintmax_t>(size, left)));
       left -= text.size();
-      if (!text.empty()) corpus.push_back({file.string(), std::move(text)});
+      if (!text.empty()) corpus.push_back({file, std::move(text)});
     }
-    const auto middle = seen.insert(seen.end(), files.begin(), files.end());
-    std::inplace_merge(seen.begin(), middle, seen.end());
   }
   return corpus;
 }
