@@ -8,18 +8,25 @@ from pathlib import Path
 
 from runner import packages
 from runner.allocators import OPTIONAL_PACKAGES, Added
-from runner.errors import BuildError
+from runner.errors import BuildError, UsageError
 
 
 BASELINE_PACKAGES = ("libmimalloc-dev", *OPTIONAL_PACKAGES.values())
 
 
+def directory(repo: Path) -> Path:
+    return repo / "build" / "bench"
+
+
 def build(repo: Path, added: Iterable[Added]) -> Path:
     """Returns the build directory."""
-    build_dir = repo / "build" / "bench"
-    log = repo / "build" / "bench.log"
-    log.parent.mkdir(exist_ok=True)
-    log.write_text("")
+    build_dir = directory(repo)
+    log = build_dir.with_suffix(".log")
+    try:
+        log.parent.mkdir(exist_ok=True)
+        log.write_text("")
+    except OSError as error:
+        raise UsageError(f"cannot build in {log.parent}: {error.strerror}") from None
     _configure(repo, build_dir, log, added)
     _run(["ninja", "-C", str(build_dir)], log)
     return build_dir

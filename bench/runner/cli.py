@@ -50,7 +50,8 @@ def _main(chosen: Options) -> int:
 
     from runner import progress
 
-    with progress.status("Building; this takes a while the first time only"):
+    is_first = not build.directory(REPO).exists()
+    with progress.status("Building; this takes a minute the first time", is_long=is_first):
         build_dir = build.build(REPO, chosen.allocators.added)
     made = manifest.read(build_dir)
     variants = workloads.choose(made, chosen.allocators, for_program=bool(chosen.program))

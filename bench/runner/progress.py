@@ -76,10 +76,12 @@ def progress() -> AbstractContextManager[Progress]:
     return nullcontext(Plain())
 
 
-def status(text: str) -> AbstractContextManager[object]:
-    """While something else takes its time."""
-    if not sys.stderr.isatty():
-        return nullcontext(print(text, file=sys.stderr, flush=True))
-    from rich.console import Console
+def status(text: str, is_long: bool) -> AbstractContextManager[object]:
+    """While something else takes its time; what is short is not worth a line that stays."""
+    if sys.stderr.isatty():
+        from rich.console import Console
 
-    return Console(stderr=True).status(text)
+        return Console(stderr=True).status(text)
+    if is_long:
+        print(text, file=sys.stderr, flush=True)
+    return nullcontext()
