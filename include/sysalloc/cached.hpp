@@ -30,25 +30,18 @@ namespace sysalloc {
 template <GlobalAlloc Backend = System>
 struct Cached : AllocatorInterface<Cached<Backend>> {
   /// Allocates layout.size() bytes (not zero) at a multiple of layout.align(); any alignment that
-  /// the backend serves. Costs about 10 instructions when the thread's cache has a block of the
+  /// the backend serves. Costs about 15 instructions when the thread's cache has a block of the
   /// class, and a lock for each batch of blocks otherwise; above 1 MiB a call of the backend.
   [[nodiscard]] void* alloc(Layout layout) const noexcept {
     namespace c = detail::cached;
-    std::size_t size = layout.size();
-    if (layout.align() > c::smallest_size) [[unlikely]] {
-      if (layout.align() > c::unit_size) return Heap::alloc_large(layout);
-      size = c::aligned_size(layout);
+    const bool aligned = layout.align() > c::smallest_size;
+    if (!aligned || layout.align() <= c::unit_size) [[likely]] {
+      if (void* const ptr = try_alloc(aligned ? c::aligned_size(layout) : layout.size()))
+          [[likely]] {
+        return ptr;
+      }
     }
-    if (size > c::max_class_size) [[unlikely]]
-      return Heap::alloc_large(layout);
-    const c::SizeClass size_class = c::class_of(size);
-    c::Bin& bin = Heap::bins[size_class];
-    void** const top = bin.top.load(std::memory_order_relaxed);
-    void* const ptr = top[-1];
-    if (ptr == nullptr) [[unlikely]]
-      return Heap::alloc_slow(layout, size_class);
-    bin.top.store(top - 1, std::memory_order_relaxed);
-    return ptr;
+    return Heap::alloc_rest(layout);
   }
 
   /// As alloc, with every byte zero.
@@ -58,32 +51,54 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     return ptr;
   }
 
-  /// Frees the block at `ptr`, not null, that has `layout` now. A layout of another size class than
-  /// the block's is a mistake of the program that the build option `hardening` decides about.
+  /// Frees the block at `ptr` that has `layout` now; a null pointer is ignored. A layout of another
+  /// size class than the block's is a mistake of the program that the build option `hardening`
+  /// decides about.
   void dealloc(void* ptr, Layout layout) const noexcept {
     namespace c = detail::cached;
-    std::size_t size = layout.size();
-    if (layout.align() > c::smallest_size) [[unlikely]] {
-      size = layout.align() > c::unit_size ? c::max_class_size + 1 : c::aligned_size(layout);
+    const bool aligned = layout.align() > c::smallest_size;
+    if (!aligned || layout.align() <= c::unit_size) [[likely]] {
+      if (try_dealloc(ptr, aligned ? c::aligned_size(layout) : layout.size())) [[likely]]
+        return;
     }
-    const std::uint8_t kind = Heap::map.kind(ptr);
-    if (size > c::max_class_size || c::class_of(size) != kind) [[unlikely]] {
-      Heap::dealloc_odd(ptr, layout.size(), layout.align(), kind);
-      return;
-    }
-    put(ptr, kind);
+    Heap::dealloc_rest(ptr, layout.size(), layout.align());
   }
 
-  /// Frees the block at `ptr`, not null, whose size the caller does not know.
+  /// Frees the block at `ptr` whose size the caller does not know; a null pointer is ignored.
   void dealloc_unsized(void* ptr, std::size_t align) const noexcept {
+    if (!try_dealloc(ptr)) [[unlikely]]
+      Heap::dealloc_rest(ptr, 0, align);
+  }
+
+  /// Tells operator delete that it need not test for null before it calls these two.
+  static constexpr bool dealloc_ignores_null = true;
+
+  // What operator new and delete try first (detail/operators.hpp). Class 0, to which a size of zero
+  // and a large one belong, has no blocks and no room, and the page map has it for what is not of
+  // this heap: so odd sizes, null and foreign pointers need no test of their own here.
+
+  /// A block of at least `size` bytes, or nullptr when the thread has none at hand; any size.
+  [[nodiscard]] void* try_alloc(std::size_t size) const noexcept {
+    namespace c = detail::cached;
+    c::Bin& bin = Heap::bins[c::class_of(size)];
+    void** const top = bin.top.load(std::memory_order_relaxed);
+    void* const ptr = top[-1];
+    if (ptr != nullptr) [[likely]]
+      bin.top.store(top - 1, std::memory_order_relaxed);
+    return ptr;
+  }
+
+  /// Frees `ptr` if it is a block of a size class and the thread has room for it.
+  [[nodiscard]] bool try_dealloc(void* ptr) const noexcept {
+    const std::uint8_t kind = Heap::map.kind(ptr);
+    return kind < detail::cached::class_count && put(ptr, kind);
+  }
+
+  /// As above, if `size` is of the same class, too.
+  [[nodiscard]] bool try_dealloc(void* ptr, std::size_t size) const noexcept {
     namespace c = detail::cached;
     const std::uint8_t kind = Heap::map.kind(ptr);
-    // One comparison for foreign (0, which wraps around), large and free.
-    if (static_cast<std::uint8_t>(kind - 1) >= c::class_count - 1) [[unlikely]] {
-      Heap::dealloc_odd(ptr, 0, align, kind);
-      return;
-    }
-    put(ptr, kind);
+    return c::class_of(size) == kind && put(ptr, kind);
   }
 
   /// Resizes a block to `new_size` bytes (not zero). Stays in place when the size class does.
@@ -121,15 +136,14 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
  private:
   using Heap = detail::cached::Heap<Backend>;
 
-  static void put(void* ptr, detail::cached::SizeClass size_class) noexcept {
+  static bool put(void* ptr, detail::cached::SizeClass size_class) noexcept {
     detail::cached::Bin& bin = Heap::bins[size_class];
     void** const top = bin.top.load(std::memory_order_relaxed);
-    if (top == bin.limit) [[unlikely]] {
-      Heap::dealloc_slow(ptr, size_class);
-      return;
-    }
+    if (top == bin.limit) [[unlikely]]
+      return false;
     *top = ptr;
     bin.top.store(top + 1, std::memory_order_relaxed);
+    return true;
   }
 };
 

@@ -68,8 +68,12 @@ class Heap {
   // -------------------------------------------------------------------------------------------
   // The slow paths of allocation and deallocation. The fast ones are in cached.hpp.
 
-  /// Allocates when the bin of class `c` is empty.
-  [[gnu::noinline]] static void* alloc_slow(Layout layout, SizeClass c) noexcept {
+  /// Allocates what try_alloc could not: the bin is empty, or the block is large.
+  [[gnu::noinline]] static void* alloc_rest(Layout layout) noexcept {
+    if (layout.align() > unit_size) return alloc_large(layout);
+    const std::size_t size = aligned_size(layout);
+    if (size > max_class_size) return alloc_large(layout);
+    const SizeClass c = class_of(size);
     ThreadCache* const cache = attach();
     if (cache == nullptr) {
       if (bypass_.load(std::memory_order_relaxed)) return backend().alloc(layout);
@@ -77,6 +81,7 @@ class Heap {
       take_blocks(0, c, &block + 1, 1);
       return block;
     }
+    // The bin is empty, unless the thread got its cache just now.
     grow(*cache, c);
     const std::size_t capacity = cache->capacity(c);
     const std::size_t want = capacity > 2 ? capacity / 2 : 1;
@@ -89,55 +94,30 @@ class Heap {
     return slots[got - 1];
   }
 
-  /// Frees a block of class `c` when the bin has no room.
-  [[gnu::noinline]] static void dealloc_slow(void* ptr, SizeClass c) noexcept {
-    ThreadCache* const cache = attach();
-    if (cache == nullptr) {
-      put_blocks(&ptr, 1, c);
-      return;
+  /// Frees what try_dealloc could not: the bin is full, or `ptr` is null, a large block, a block
+  /// of another class than `size` says (0 when that is unknown), or none of this heap.
+  [[gnu::noinline]] static void dealloc_rest(void* ptr, std::size_t size,
+                                             std::size_t align) noexcept {
+    if (ptr == nullptr) return;
+    const std::uint8_t kind = map.kind(ptr);
+    switch (kind) {
+      case kind_foreign:
+        dealloc_foreign(ptr, size, align);
+        return;
+      case kind_free:
+        report_double_free(ptr, 0);
+      case kind_interior:
+        report_interior(ptr, 0);
+      case kind_large:
+        dealloc_large(ptr, size);
+        return;
+      default:
+        if (size != 0 && !is_size_of(kind, size, align)) {
+          if (wrong_size_is_fatal) report_wrong_size(ptr, class_info[kind].size, size);
+          wrong_sizes_.fetch_add(1, std::memory_order_relaxed);
+        }
+        dealloc_block(ptr, kind);
     }
-    grow(*cache, c);
-    const std::size_t capacity = cache->capacity(c);
-    if (capacity == 0) {
-      put_blocks(&ptr, 1, c);
-      return;
-    }
-    std::size_t count = cache->count(c);
-    void** const slots = cache->slots[c];
-    if (count == capacity) {
-      // The oldest go: the newest quarter is what the processor's cache still holds.
-      const std::size_t keep = capacity / 4;
-      put_blocks(slots, count - keep, c);
-      std::memmove(slots, slots + (count - keep), keep * sizeof(void*));
-      count = keep;
-    }
-    slots[count] = ptr;
-    cache->set_count(c, count + 1);
-  }
-
-  /// Frees what is not a block of the class that the caller thinks it is: a large block, a block of
-  /// another class, or none of this heap. `size` is what it was freed as; 0 when that is unknown.
-  [[gnu::noinline]] static void dealloc_odd(void* ptr, std::size_t size, std::size_t align,
-                                            std::uint8_t kind) noexcept {
-    if (kind == kind_foreign) {
-      if constexpr (HasDeallocUnsized<Backend>) {
-        backend().dealloc_unsized(ptr, align);
-      } else if (size != 0) {
-        backend().dealloc(ptr, Layout::from_size_align_unchecked(size, align));
-      } else {
-        report_foreign(ptr);
-      }
-      return;
-    }
-    if (kind == kind_free) report_double_free(ptr, 0);
-    if (kind == kind_interior) report_interior(ptr, 0);
-    if (kind == kind_large) {
-      dealloc_large(ptr, size);
-      return;
-    }
-    if (wrong_size_is_fatal && size != 0) report_wrong_size(ptr, class_info[kind].size, size);
-    wrong_sizes_.fetch_add(1, std::memory_order_relaxed);
-    dealloc_slow(ptr, kind);
   }
 
   // -------------------------------------------------------------------------------------------
@@ -242,6 +222,45 @@ class Heap {
     const std::size_t align = layout.align() < unit_size ? unit_size : layout.align();
     // A valid Layout is at most PTRDIFF_MAX, so rounding it up to a page cannot wrap around.
     return Layout::from_size_align((layout.size() + page_size - 1) & ~(page_size - 1), align);
+  }
+
+  static bool is_size_of(SizeClass c, std::size_t size, std::size_t align) noexcept {
+    return class_of((size + align - 1) & ~(align - 1)) == c;
+  }
+
+  static void dealloc_foreign(void* ptr, std::size_t size, std::size_t align) noexcept {
+    if constexpr (HasDeallocUnsized<Backend>) {
+      backend().dealloc_unsized(ptr, align);
+    } else if (size != 0) {
+      backend().dealloc(ptr, Layout::from_size_align_unchecked(size, align));
+    } else {
+      report_foreign(ptr);
+    }
+  }
+
+  static void dealloc_block(void* ptr, SizeClass c) noexcept {
+    ThreadCache* const cache = attach();
+    if (cache == nullptr) {
+      put_blocks(&ptr, 1, c);
+      return;
+    }
+    std::size_t count = cache->count(c);
+    if (count == cache->capacity(c)) grow(*cache, c);
+    const std::size_t capacity = cache->capacity(c);
+    if (capacity == 0) {
+      put_blocks(&ptr, 1, c);
+      return;
+    }
+    void** const slots = cache->slots[c];
+    if (count == capacity) {
+      // The oldest go: the newest quarter is what the processor's cache still holds.
+      const std::size_t keep = capacity / 4;
+      put_blocks(slots, count - keep, c);
+      std::memmove(slots, slots + (count - keep), keep * sizeof(void*));
+      count = keep;
+    }
+    slots[count] = ptr;
+    cache->set_count(c, count + 1);
   }
 
   // -------------------------------------------------------------------------------------------

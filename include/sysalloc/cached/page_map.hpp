@@ -44,7 +44,7 @@ class PageMap {
     std::array<std::atomic<Slab*>, leaf_units> slabs;
   };
 
-  /// What `ptr` points into. Any pointer may be asked for.
+  /// What `ptr` points into. Any valid pointer may be asked for, null too.
   [[nodiscard]] std::uint8_t kind(const void* ptr) const noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(ptr);
     const Leaf* const leaf = root_[root_index(address)].load(std::memory_order_relaxed);
@@ -97,8 +97,9 @@ class PageMap {
   static Layout leaf_layout() noexcept {
     return Layout::from_size_align_unchecked(sizeof(Leaf), alignof(Leaf));
   }
+  // No address has more than address_bits, so the root needs no mask.
   static std::size_t root_index(std::uintptr_t address) noexcept {
-    return (address >> (unit_shift + leaf_units_shift)) & (root_size - 1);
+    return address >> (unit_shift + leaf_units_shift);
   }
   static std::size_t leaf_index(std::uintptr_t address) noexcept {
     return (address >> unit_shift) & (leaf_units - 1);

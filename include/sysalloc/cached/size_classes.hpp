@@ -113,12 +113,12 @@ inline constexpr std::array<SizeClass, table_limit / smallest_size + 1> class_ta
   return table;
 }();
 
-/// As class_of_slow, as fast as it can be.
+/// The class of any size: 0 for a size of 0 and for one above max_class_size.
 inline SizeClass class_of(std::size_t size) noexcept {
   if (size <= table_limit) [[likely]] {
     return class_table[(size + smallest_size - 1) / smallest_size];
   }
-  return class_of_slow(size);
+  return size <= max_class_size ? class_of_slow(size) : SizeClass{0};
 }
 
 /// The size that a layout asks of the classes: with it rounded up to its alignment, every block of

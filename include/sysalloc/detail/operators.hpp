@@ -17,6 +17,7 @@
 #define SYSALLOC_DETAIL_OPERATORS_HPP_
 
 #include <bit>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -107,20 +108,30 @@ struct Blocks<A> {
 #endif
 }
 
+/// Has `void* try_alloc(std::size_t)`, which returns a block if it has one at hand and nullptr
+/// otherwise, whatever the size, and `bool try_dealloc(void*)` and `(void*, std::size_t)`, which
+/// say whether they freed the block, whatever the pointer and the size. An allocator that has them
+/// (Cached) is asked so first, before anything else is tested.
+template <class A>
+concept HasFastPath = requires(const A& a, void* ptr, std::size_t size) {
+  { a.try_alloc(size) } noexcept -> std::same_as<void*>;
+  { a.try_dealloc(ptr) } noexcept -> std::same_as<bool>;
+  { a.try_dealloc(ptr, size) } noexcept -> std::same_as<bool>;
+};
+
 /// The forms of operator new and delete over the global allocator A. Thread-safe as A is.
 template <GlobalAlloc A>
 class Operators {
  public:
   /// The throwing forms that name no alignment.
   static void* allocate(std::size_t size) {
-    // One comparison sends zero (which wraps around) and everything too large to the slow path.
-    if (size - 1 < max_size(default_new_align)) [[likely]] {
-      void* const ptr = Blocks<A>::alloc(default_layout(size));
-      if (ptr != nullptr) [[likely]]
+    if constexpr (HasFastPath<A>) {
+      if (void* const ptr = Blocks<A>::allocator().try_alloc(size)) [[likely]]
         return ptr;
-      return allocate_again(size, default_new_align);
+      return allocate_rest(size);
+    } else {
+      return allocate_checked(size);
     }
-    return allocate_odd_size(size, default_new_align);
   }
 
   /// The throwing forms with an alignment. One that is no power of two is bad_alloc at once: no
@@ -163,14 +174,27 @@ class Operators {
 #endif
   }
 
-  static void deallocate(void* ptr) noexcept { Blocks<A>::dealloc_unsized(ptr, default_new_align); }
+  static void deallocate(void* ptr) noexcept {
+    if constexpr (HasFastPath<A>) {
+      if (!Blocks<A>::allocator().try_dealloc(ptr)) [[unlikely]]
+        deallocate_rest(ptr);
+    } else {
+      Blocks<A>::dealloc_unsized(ptr, default_new_align);
+    }
+  }
 
   static void deallocate_aligned(void* ptr, std::size_t align) noexcept {
     Blocks<A>::dealloc_unsized(ptr, align);
   }
 
   static void deallocate_sized(void* ptr, std::size_t size) noexcept {
-    Blocks<A>::dealloc(ptr, default_layout(served_size(size)));
+    if constexpr (HasFastPath<A>) {
+      if (!Blocks<A>::allocator().try_dealloc(ptr, size)) [[unlikely]] {
+        deallocate_sized_rest(ptr, size);
+      }
+    } else {
+      Blocks<A>::dealloc(ptr, default_layout(served_size(size)));
+    }
   }
 
   static void deallocate_sized_aligned(void* ptr, std::size_t size, std::size_t align) noexcept {
@@ -178,6 +202,26 @@ class Operators {
   }
 
  private:
+  static void* allocate_checked(std::size_t size) {
+    // One comparison sends zero (which wraps around) and everything too large to the slow path.
+    if (size - 1 < max_size(default_new_align)) [[likely]] {
+      void* const ptr = Blocks<A>::alloc(default_layout(size));
+      if (ptr != nullptr) [[likely]]
+        return ptr;
+      return allocate_again(size, default_new_align);
+    }
+    return allocate_odd_size(size, default_new_align);
+  }
+
+  // Out of line, so that the fast path has no frame.
+  [[gnu::noinline]] static void* allocate_rest(std::size_t size) { return allocate_checked(size); }
+  [[gnu::noinline]] static void deallocate_rest(void* ptr) noexcept {
+    Blocks<A>::dealloc_unsized(ptr, default_new_align);
+  }
+  [[gnu::noinline]] static void deallocate_sized_rest(void* ptr, std::size_t size) noexcept {
+    Blocks<A>::dealloc(ptr, default_layout(served_size(size)));
+  }
+
   // The largest size of a valid Layout. Zero for the one alignment that leaves no room.
   static constexpr std::size_t max_size(std::size_t align) noexcept {
     return std::size_t{PTRDIFF_MAX} + 1 - align;
