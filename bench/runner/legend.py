@@ -40,7 +40,7 @@ def _noise(group: Group) -> str:
     name, noise = f"noise of {KINDS[group.kind]}", group.noise
     if noise is None:
         return f"{name}: not known, since libc has no result"
-    if len(group.rows) == 1:
+    if noise.worst == noise.typical:
         return f"{name}: libc differs from itself by {_share(noise.typical)}"
     return (
         f"{name}: libc differs from itself by {_share(noise.typical)} in the median workload, "
@@ -76,7 +76,7 @@ def _amount(results: Results) -> str:
     if results.rounds:
         what = "the program" if results.of_kind(PROGRAM) else "each app"
         amounts.append(f"{what} {_times(results.rounds)}")
-    return ", ".join(amounts)
+    return ", ".join(amounts) or "a part of the first round"
 
 
 def _times(count: int) -> str:

@@ -151,7 +151,7 @@ def _means(rows: list[Row], columns: list[str], noise: Noise | None) -> dict[str
     means = {
         column: mean
         for column in columns
-        if (mean := stats.geometric_mean(ratios[column])) is not None
+        if len(ratios[column]) > 1 and (mean := stats.geometric_mean(ratios[column]))
     }
     # libc's own mean may be at 1 by luck; the noise averages out with the root of the number.
     doubt = max(
