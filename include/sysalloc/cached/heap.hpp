@@ -25,6 +25,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -410,6 +411,7 @@ class Heap {
     const ClassInfo& info = class_info[c];
     const std::lock_guard lock(shard.mutex);
     ++shard.slabs[c];
+    shard.slab_bytes += slab->size;
     // Taken from before it is linked: the slab serves this thread whatever others take meanwhile.
     const std::size_t got = slab->take(info, end, want);
     if (slab->free != 0) shard.partial[c].push_front(slab);
@@ -494,7 +496,7 @@ class Heap {
           }
           put_block(shard, *slab, info, ptr, empties);
         }
-        over = shard.free_bytes > shard.purge_mark + slab_purge_step;
+        over = shard.resident_free() > shard.purge_mark + purge_step(shard);
       }
       count = left;
       for (const Span& span : empties) release_span(span, info);
@@ -551,8 +553,9 @@ class Heap {
     const SizeClass c = slab.size_class;
     if (slab.linked()) slab.unlink();
     --shard.slabs[c];
+    shard.slab_bytes -= slab.size;
     shard.free[c] -= info.blocks;
-    shard.free_bytes -= std::size_t{info.blocks} * info.size;
+    shard.forget_free(std::size_t{info.blocks} * info.size, slab.purged_bytes());
     empties.add({.base = slab.base, .segment = slab.segment});
     keep_descriptor(shard, &slab, c);
   }
@@ -565,7 +568,13 @@ class Heap {
   // -------------------------------------------------------------------------------------------
   // Pages of slabs that hold other blocks still.
 
-  static constexpr std::size_t slab_purge_step = 4 * MiB;
+  // So much more must be free in a shard's slabs than after the last time before their pages are
+  // looked at again: what it costs stays in proportion to what was freed.
+  static constexpr std::size_t purge_floor = 4 * MiB;
+
+  static std::size_t purge_step(const Shard& shard) noexcept {
+    return std::max(purge_floor, shard.slab_bytes / 64);
+  }
 
   /// Gives back the pages of a shard's slabs that no block in use touches; `empty_too`, also the
   /// one empty slab that each class keeps. A slab is in transit meanwhile: in no list, so nobody
@@ -588,11 +597,11 @@ class Heap {
           std::memcpy(free_words.data(), slab->words(),
                       Slab::word_count(info.blocks) * sizeof(std::uint64_t));
         }
-        const std::uint64_t purged =
-            slab->purged | release_free_pages(*slab, info, free_words.data());
+        const std::uint64_t released = release_free_pages(*slab, info, free_words.data());
         done.push_back(slab);
         const std::lock_guard lock(shard.mutex);
-        slab->purged = purged;
+        slab->purged |= released;
+        shard.purged_bytes += static_cast<std::size_t>(std::popcount(released)) * page_size;
       }
       Empties empties;
       {
@@ -613,7 +622,7 @@ class Heap {
       for (const Span& span : empties) release_span(span, info);
     }
     const std::lock_guard lock(shard.mutex);
-    shard.purge_mark = shard.free_bytes;
+    shard.purge_mark = shard.resident_free();
   }
 
   /// Gives back the whole pages within each run of free blocks, those that were not already.

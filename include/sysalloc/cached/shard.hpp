@@ -25,9 +25,12 @@ struct alignas(64) Shard {
   std::array<ListNode*, class_count> spare{};      // descriptors without memory
   std::array<std::uint32_t, class_count> slabs{};  // with memory
   std::array<std::size_t, class_count> free{};     // blocks free in them
-  std::size_t free_bytes = 0;  // of free blocks in slabs, the given back pages included
-  std::size_t purge_mark = 0;  // the free bytes at which pages are given back next
-  std::size_t threads = 0;     // that take from here; guarded by the lock of the registry
+  std::size_t slab_bytes = 0;                      // of the slabs with memory
+  std::size_t free_bytes = 0;                      // of free blocks in slabs
+  std::size_t purged_bytes = 0;                    // of these, in pages that were given back
+  std::size_t purge_mark = 0;  // resident_free() when pages were last given back, or less
+
+  std::size_t threads = 0;  // that take from here; guarded by the lock of the registry
 
   /// Takes up to `want` blocks into the slots below `end`. The lock is held.
   std::size_t take(SizeClass c, void** end, std::size_t want) noexcept {
@@ -35,14 +38,27 @@ struct alignas(64) Shard {
     std::size_t got = 0;
     while (got < want && !partial[c].empty()) {
       auto* const slab = static_cast<Slab*>(partial[c].next);
+      const std::size_t purged = slab->purged_bytes();
       got += slab->take(info, end - got, want - got);
+      purged_bytes -= purged - slab->purged_bytes();
       if (slab->free == 0) slab->unlink();
     }
     free[c] -= got;
-    free_bytes -= got * info.size;
-    // The mark follows the free bytes down, so that the next rise is seen.
-    if (purge_mark > free_bytes) purge_mark = free_bytes;
+    forget_free(got * info.size, 0);
     return got;
+  }
+
+  /// The free bytes in slabs that still occupy memory.
+  [[nodiscard]] std::size_t resident_free() const noexcept {
+    // A page that was given back can hold the rest of a slab that is no block, too.
+    return free_bytes > purged_bytes ? free_bytes - purged_bytes : 0;
+  }
+
+  /// Notes that free bytes left the slabs. The mark follows down, so that the next rise is seen.
+  void forget_free(std::size_t bytes, std::size_t purged) noexcept {
+    free_bytes -= bytes;
+    purged_bytes -= purged;
+    if (purge_mark > resident_free()) purge_mark = resident_free();
   }
 };
 

@@ -130,6 +130,11 @@ struct alignas(64) Slab : ListNode {
     return want;
   }
 
+  /// The bytes of its pages that were given back and not used since.
+  [[nodiscard]] std::size_t purged_bytes() const noexcept {
+    return static_cast<std::size_t>(std::popcount(purged)) * page_size;
+  }
+
   /// Notes that the pages from one address to another may be resident again.
   void touch(std::uintptr_t from, std::uintptr_t to) noexcept {
     const std::size_t first = (from - base) / page_size;

@@ -5,7 +5,7 @@
 // run is the shortest that suffices, at the lowest address there.
 //
 // Giving memory back needs no thread and no clock. Whenever the dirty units outgrow the larger of
-// dirty_floor and 1/16 of the most units that were ever in use, their pages go back to the system
+// dirty_floor and 1/64 of the most units that ever were in use, their pages go back to the system
 // until half of that is left; segments that are free as a whole go back to the backend. So a
 // program that frees everything and then does nothing keeps that little, whatever it does not call.
 //
@@ -15,6 +15,7 @@
 #ifndef SYSALLOC_CACHED_SPAN_HEAP_HPP_
 #define SYSALLOC_CACHED_SPAN_HEAP_HPP_
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -254,8 +255,7 @@ class SpanHeap {
   }
 
   [[nodiscard]] std::size_t dirty_limit() const noexcept {
-    const std::size_t share = peak_units_ / 16;
-    return share > dirty_floor_units ? share : dirty_floor_units;
+    return std::max(dirty_floor_units, peak_units_ / 64);
   }
 
   [[nodiscard]] std::size_t dirty_limit_units() noexcept {
