@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/global_alloc.hpp>
 
 namespace sysalloc::detail::cached {
 
