@@ -1,0 +1,113 @@
+// Ledger: an account of every block, behind a global allocator that must not allocate itself.
+//
+// It checks what an allocator cannot see by itself: that each block comes back just once, and with
+// the layout it was asked for. And it gives no more than was asked for: a block is aligned to its
+// layout's alignment and not to twice that, so that an alignment nobody asked for is not there by
+// the grace of malloc.
+
+#ifndef SYSALLOC_TESTS_UNIT_OVERRIDE_PROGRAM_LEDGER_HPP_
+#define SYSALLOC_TESTS_UNIT_OVERRIDE_PROGRAM_LEDGER_HPP_
+
+#include <array>
+#include <cstddef>
+#include <mutex>
+#include <sysalloc/system.hpp>
+
+class Ledger {
+ public:
+  void* alloc(sysalloc::Layout layout) {
+    const std::scoped_lock lock(mutex_);
+    if (exhausted_ || layout.size() == 0) return nullptr;
+    const auto actual = actual_layout(layout);
+    Entry* const entry = vacant();
+    if (!actual || entry == nullptr) return nullptr;
+    void* const start = sysalloc::System{}.alloc(*actual);
+    if (start == nullptr) return nullptr;
+    void* const block = static_cast<std::byte*>(start) + offset(layout);
+    *entry = {block, start, layout.size(), layout.align()};
+    ++blocks_;
+    bytes_ += layout.size();
+    return block;
+  }
+
+  void dealloc(void* ptr, sysalloc::Layout layout) {
+    const std::scoped_lock lock(mutex_);
+    Entry* const entry = find(ptr);
+    if (entry == nullptr || entry->size != layout.size() || entry->align != layout.align()) {
+      ++mismatches_;
+    }
+    remove(entry);
+  }
+
+  void dealloc_unsized(void* ptr, std::size_t align) {
+    const std::scoped_lock lock(mutex_);
+    Entry* const entry = find(ptr);
+    // A form that names no alignment gives the default one, and the block may have less.
+    const bool named = align > __STDCPP_DEFAULT_NEW_ALIGNMENT__;
+    if (entry == nullptr || (named && entry->align != align)) ++mismatches_;
+    remove(entry);
+  }
+
+  void exhaust(bool on) {
+    const std::scoped_lock lock(mutex_);
+    exhausted_ = on;
+  }
+
+  std::size_t bytes() { return read(bytes_); }
+  std::size_t blocks() { return read(blocks_); }
+  std::size_t mismatches() { return read(mismatches_); }
+
+ private:
+  // `start` is where System's block begins, kept so that leak checkers see it is not lost.
+  struct Entry {
+    void* block = nullptr;
+    void* start = nullptr;
+    std::size_t size = 0;
+    std::size_t align = 0;
+  };
+
+  // From 1 MiB on, twice the alignment would be more memory than the strictness is worth.
+  static std::size_t offset(sysalloc::Layout layout) {
+    return layout.align() < (std::size_t{1} << 20) ? layout.align() : 0;
+  }
+
+  static std::expected<sysalloc::Layout, sysalloc::LayoutError> actual_layout(
+      sysalloc::Layout layout) {
+    if (offset(layout) == 0) return layout;
+    // At least twice 16, so that the offset from malloc's own alignment is exact too.
+    const std::size_t align = 2 * layout.align() > 32 ? 2 * layout.align() : 32;
+    return sysalloc::Layout::from_size_align(layout.size() + offset(layout), align);
+  }
+
+  Entry* vacant() { return find(nullptr); }
+
+  Entry* find(const void* block) {
+    for (Entry& entry : entries_) {
+      if (entry.block == block) return &entry;
+    }
+    return nullptr;
+  }
+
+  // An unknown address is not freed: the test fails anyway, and would otherwise crash instead.
+  void remove(Entry* entry) {
+    if (entry == nullptr) return;
+    sysalloc::System{}.dealloc_unsized(entry->start, entry->align);
+    bytes_ -= entry->size;
+    --blocks_;
+    *entry = {};
+  }
+
+  std::size_t read(const std::size_t& value) {
+    const std::scoped_lock lock(mutex_);
+    return value;
+  }
+
+  std::mutex mutex_;
+  std::array<Entry, 2048> entries_{};
+  bool exhausted_ = false;
+  std::size_t bytes_ = 0;
+  std::size_t blocks_ = 0;
+  std::size_t mismatches_ = 0;
+};
+
+#endif  // SYSALLOC_TESTS_UNIT_OVERRIDE_PROGRAM_LEDGER_HPP_

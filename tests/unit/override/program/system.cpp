@@ -1,0 +1,32 @@
+// The program that chooses nothing and links the override object: its global allocator is System.
+
+#include <sys/resource.h>
+
+#include "../../support/environment.hpp"
+#include "program.hpp"
+
+namespace program {
+
+// Memory runs out for real: blocks of `big` bytes come from mappings, and those are limited.
+static rlimit saved;
+
+bool exhaust() {
+  if (!tests::plain_malloc()) {
+    tests::not_checked("System running out of memory",
+                       "a checker's own memory would run out with it");
+    return false;
+  }
+  getrlimit(RLIMIT_AS, &saved);
+  const rlimit none{.rlim_cur = 1 << 20, .rlim_max = saved.rlim_max};
+  return setrlimit(RLIMIT_AS, &none) == 0;
+}
+
+void replenish() { setrlimit(RLIMIT_AS, &saved); }
+bool exhausts_small() { return false; }
+
+bool counts() { return false; }
+std::size_t live_bytes() { return 0; }
+std::size_t live_blocks() { return 0; }
+std::size_t mismatches() { return 0; }
+
+}  // namespace program

@@ -1,0 +1,17 @@
+// main of the suite: after the last test, every layout must have come back as it went out.
+
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+
+#include <cstdio>
+
+#include "../program/program.hpp"
+
+int main(int argc, char** argv) {
+  const int result = doctest::Context(argc, argv).run();
+  const std::size_t mismatches = program::mismatches();
+  if (mismatches == 0) return result;
+  std::printf("%zu blocks came back with another layout than they were allocated with\n",
+              mismatches);
+  return 1;
+}
