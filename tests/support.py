@@ -64,6 +64,10 @@ TOOLCHAINS = {
     "clang++ with libc++": ["clang++-19", "-stdlib=libc++"],
 }
 
+# Where commands run unless a test says otherwise: some (cmake, asked by meson) write into the
+# directory they are run in, and two tests at once would get in each other's way.
+_directory = tempfile.TemporaryDirectory(prefix="sysalloc-test-")
+
 SKIPPED = 77  # the exit status that Meson counts as skipped
 
 
@@ -84,6 +88,7 @@ def environment(**changes):
 def run(command, *, env=None, timeout=300, **options):
     """Runs a command to its end and returns its CompletedProcess, output as text."""
     options.setdefault("stdin", subprocess.DEVNULL)
+    options.setdefault("cwd", _directory.name)
     return subprocess.run(
         [str(part) for part in command],
         env=environment() if env is None else env,

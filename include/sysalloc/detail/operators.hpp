@@ -11,7 +11,8 @@
 // and System never leaves malloc for them.
 //
 // The fast path is one comparison (for sizes of zero and above PTRDIFF_MAX at once), the call of
-// the allocator and a test for null. tests/instruction_count.py counts it against libstdc++.
+// the allocator and a test for null. tests/process/instruction_count.py counts it against
+// libstdc++'s own.
 
 #ifndef SYSALLOC_DETAIL_OPERATORS_HPP_
 #define SYSALLOC_DETAIL_OPERATORS_HPP_

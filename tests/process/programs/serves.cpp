@@ -5,7 +5,8 @@
 // there; the test looks the address up among the file's symbols. What cannot be seen so, the
 // deletes, are called with blocks of every form of new.
 //
-// Compiles from C++14 on, without exceptions and without RTTI, so that it can stand for any program.
+// Compiles from C++14 on, without exceptions and without RTTI, so that it can stand for any
+// program.
 
 #include <cstddef>
 #include <cstdint>
