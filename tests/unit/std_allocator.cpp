@@ -74,7 +74,7 @@ struct alignas(256) Wide {
 
 // Runs `use` with an allocator that counts: it must have allocated, and given all back.
 template <class Use>
-void check_counted(const char* what, Use use) {
+void check_counted(const std::string& what, Use use) {
   CAPTURE(what);
   const Counted counting;
   use(counting);
@@ -86,7 +86,7 @@ void check_counted(const char* what, Use use) {
 constexpr int count = 300;
 
 template <class Container>
-void check_sequence(const char* what) {
+void check_sequence(const std::string& what) {
   check_counted(what, [](const Counted& counting) {
     Container one(counting);
     for (int i = 0; i < count; ++i) one.insert(one.end(), i);
@@ -101,7 +101,7 @@ void check_sequence(const char* what) {
 }
 
 template <class Container, class Make>
-void check_associative(const char* what, Make make) {
+void check_associative(const std::string& what, Make make) {
   check_counted(what, [&make](const Counted& counting) {
     Container one = make(counting);
     for (int i = 0; i < count; ++i) {

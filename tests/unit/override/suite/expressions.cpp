@@ -23,7 +23,7 @@ using tests::opaque;
 
 // Runs `use`, which tells whether it went well: it must have allocated, and given all back.
 template <class Use>
-void check_returns(const char* what, Use use) {
+void check_returns(const std::string& what, Use use) {
   CAPTURE(what);
   const std::size_t bytes = program::live_bytes();
   const std::size_t blocks = program::live_blocks();

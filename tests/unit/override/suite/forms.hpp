@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <new>
+#include <string>
 
 namespace forms {
 
@@ -15,7 +16,7 @@ inline constexpr std::size_t default_align = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 
 /// `call` ignores the alignment when the form names none.
 struct New {
-  const char* name;
+  std::string name;
   void* (*call)(std::size_t size, std::size_t align);
   bool array;
   bool aligned;
@@ -24,7 +25,7 @@ struct New {
 
 /// `call` ignores what the form does not name.
 struct Delete {
-  const char* name;
+  std::string name;
   void (*call)(void* ptr, std::size_t size, std::size_t align);
   bool array;
   bool aligned;
