@@ -88,6 +88,11 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     return ptr;
   }
 
+  /// As above, at a multiple of `align`; any alignment too.
+  [[nodiscard]] void* try_alloc(std::size_t size, std::size_t align) const noexcept {
+    return try_alloc(class_size(size, align));
+  }
+
   /// Frees `ptr` if it is a block of a size class and the thread has room for it.
   [[nodiscard]] bool try_dealloc(void* ptr) const noexcept {
     const std::uint8_t kind = Heap::map.kind(ptr);
@@ -133,7 +138,20 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
 
   friend constexpr bool operator==(Cached, Cached) noexcept { return true; }
 
+  /// As above, for a block that was allocated at a multiple of `align`.
+  [[nodiscard]] bool try_dealloc(void* ptr, std::size_t size, std::size_t align) const noexcept {
+    return try_dealloc(ptr, class_size(size, align));
+  }
+
  private:
+  // The size to ask the classes for; 0 when they cannot serve it.
+  static std::size_t class_size(std::size_t size, std::size_t align) noexcept {
+    namespace c = detail::cached;
+    // The last is no power of two, zero included.
+    if (size > c::max_class_size || align > c::unit_size || (align & (align - 1)) != 0) return 0;
+    return (size + align - 1) & ~(align - 1);
+  }
+
   using Heap = detail::cached::Heap<Backend>;
 
   static bool put(void* ptr, detail::cached::SizeClass size_class) noexcept {

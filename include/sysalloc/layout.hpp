@@ -28,6 +28,16 @@
 
 namespace sysalloc {
 
+namespace detail {
+
+/// std::has_single_bit is a call of a function where the target has no instruction that counts
+/// bits.
+constexpr bool is_power_of_two(std::size_t value) noexcept {
+  return value != 0 && (value & (value - 1)) == 0;
+}
+
+}  // namespace detail
+
 /// Why a Layout could not be made: the alignment is zero or no power of two, or the size rounded up
 /// to the alignment exceeds PTRDIFF_MAX. Carries no data, like Rust's LayoutError.
 struct LayoutError {
@@ -99,14 +109,14 @@ class Layout {
   [[nodiscard]] constexpr std::expected<Layout, LayoutError> align_to(
       std::size_t align) const noexcept {
     // Asked of `align` itself too: 0 and 3 are errors even where this alignment is larger.
-    if (!std::has_single_bit(align)) return std::unexpected(LayoutError{});
+    if (!detail::is_power_of_two(align)) return std::unexpected(LayoutError{});
     return from_size_align(size_, align > align_ ? align : align_);
   }
 
   /// The bytes to insert after this layout so that what follows starts at a multiple of `align`.
   /// Returns SIZE_MAX when `align` is no power of two. At most align - 1 otherwise.
   [[nodiscard]] constexpr std::size_t padding_needed_for(std::size_t align) const noexcept {
-    if (!std::has_single_bit(align)) return SIZE_MAX;
+    if (!detail::is_power_of_two(align)) return SIZE_MAX;
     return (0 - size_) & (align - 1);
   }
 
@@ -160,7 +170,7 @@ class Layout {
 
   static constexpr bool is_valid(std::size_t size, std::size_t align) noexcept {
     // Written so that nothing overflows: the largest valid size is PTRDIFF_MAX rounded down.
-    return std::has_single_bit(align) && align <= max_bytes + 1 && size <= (max_bytes + 1 - align);
+    return detail::is_power_of_two(align) && size <= (max_bytes + 1 - align);
   }
 
   std::size_t size_;

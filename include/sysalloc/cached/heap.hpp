@@ -84,7 +84,8 @@ class Heap {
     }
     // The bin is empty, unless the thread got its cache just now.
     grow(*cache, c);
-    const std::size_t capacity = cache->capacity(c);
+    const std::size_t capacity = cache->capacity[c];
+    cache->set_limit(c, capacity);
     const std::size_t want = capacity > 2 ? capacity / 2 : 1;
     // A class without capacity has its slots all the same, and the one block leaves at once.
     void** const slots = cache->slots[c];
@@ -245,20 +246,23 @@ class Heap {
       put_blocks(&ptr, 1, c);
       return;
     }
-    std::size_t count = cache->count(c);
-    if (count == cache->capacity(c)) grow(*cache, c);
-    const std::size_t capacity = cache->capacity(c);
-    if (capacity == 0) {
-      put_blocks(&ptr, 1, c);
-      return;
-    }
     void** const slots = cache->slots[c];
-    if (count == capacity) {
-      // The oldest go: the newest quarter is what the processor's cache still holds.
-      const std::size_t keep = capacity / 4;
-      put_blocks(slots, count - keep, c);
-      std::memmove(slots, slots + (count - keep), keep * sizeof(void*));
-      count = keep;
+    std::size_t count = cache->count(c);
+    const std::size_t limit = cache->limit(c);
+    if (count == limit) {
+      if (limit == cache->capacity[c]) grow(*cache, c);
+      if (cache->capacity[c] == 0) {
+        put_blocks(&ptr, 1, c);
+        return;
+      }
+      if (limit == cache->limit(c)) {
+        // Full. The oldest go: the newest are those that the processor's cache still holds.
+        const std::size_t keep = std::min(limit / 4, ThreadCache::streak_keep);
+        put_blocks(slots, count - keep, c);
+        std::memmove(slots, slots + (count - keep), keep * sizeof(void*));
+        count = keep;
+        cache->set_limit(c, std::min(limit, ThreadCache::streak_limit));
+      }
     }
     slots[count] = ptr;
     cache->set_count(c, count + 1);
@@ -369,7 +373,7 @@ class Heap {
   /// Raises the capacity of class `c` if its maximum and the thread's budget allow.
   static void grow(ThreadCache& cache, SizeClass c) noexcept {
     const ClassInfo& info = class_info[c];
-    const std::size_t capacity = cache.capacity(c);
+    const std::size_t capacity = cache.capacity[c];
     if (capacity == info.cache_max) return;
     std::size_t wanted = capacity == 0 ? ThreadCache::first_capacity : 2 * capacity;
     if (wanted > info.cache_max) wanted = info.cache_max;
@@ -381,7 +385,7 @@ class Heap {
       if (tries == class_count) return;
       const SizeClass victim = cache.next_victim;
       cache.next_victim = static_cast<SizeClass>(victim + 1 == class_count ? 1 : victim + 1);
-      if (victim == c || cache.capacity(victim) == 0) continue;
+      if (victim == c || cache.capacity[victim] == 0) continue;
       put_blocks(cache.slots[victim], cache.count(victim), victim);
       cache.set_count(victim, 0);
       cache.set_capacity(victim, 0);
@@ -483,18 +487,16 @@ class Heap {
       bool over = false;
       {
         const std::lock_guard lock(shard.mutex);
-        for (std::size_t i = 0; i < count; ++i) {
-          void* const ptr = blocks[i];
-          // Neighbours are often of one slab: look it up anew only when it is another.
-          if (reinterpret_cast<std::uintptr_t>(ptr) - slab->base >= slab->size ||
-              slab->size_class != c) {
-            slab = slab_of(ptr, c);
-          }
+        for (std::size_t i = 0; i < count;) {
+          // Neighbours are often of one slab: it is looked up once for a run of them.
+          slab = slab_of(blocks[i], c);
           if (slab->shard != shard_index || empties.full()) {
-            blocks[left++] = ptr;
+            blocks[left++] = blocks[i++];
             continue;
           }
-          put_block(shard, *slab, info, ptr, empties);
+          const std::size_t run = slab->put(info, blocks + i, count - i);
+          i += run;
+          after_put(shard, *slab, info, run, empties);
         }
         over = shard.resident_free() > shard.purge_mark + purge_step(shard);
       }
@@ -525,15 +527,12 @@ class Heap {
     return slab;
   }
 
-  /// Puts one block back. The shard's lock is held.
-  static void put_block(Shard& shard, Slab& slab, const ClassInfo& info, void* ptr,
+  /// Notes that `count` blocks came back to a slab. The shard's lock is held.
+  static void after_put(Shard& shard, Slab& slab, const ClassInfo& info, std::size_t count,
                         Empties& empties) noexcept {
-    const std::size_t index = slab.index_of(info, ptr);
-    if (index >= info.blocks) report_interior(ptr, info.size);
-    if (!slab.put(index)) report_double_free(ptr, info.size);
     const SizeClass c = slab.size_class;
-    ++shard.free[c];
-    shard.free_bytes += info.size;
+    shard.free[c] += count;
+    shard.free_bytes += count * info.size;
     if (slab.in_transit) return;
     if (slab.free == info.blocks && (info.blocks == 1 || has_other(shard.partial[c], slab))) {
       retire(shard, slab, info, empties);

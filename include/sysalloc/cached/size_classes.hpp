@@ -75,7 +75,7 @@ struct ClassInfo {
 
 inline constexpr std::size_t reciprocal_shift = 40;
 /// No thread cache keeps more blocks of one class than this, whatever their size.
-inline constexpr std::size_t cache_max_blocks = 512;
+inline constexpr std::size_t cache_max_blocks = 2048;
 /// Nor more bytes of one class than this, unless that is a single block.
 inline constexpr std::size_t cache_max_bytes = 64 * KiB;
 

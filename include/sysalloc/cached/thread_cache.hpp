@@ -4,6 +4,12 @@
 // the block freed last is handed out first while it is in the processor's cache; and refilled so
 // that blocks come out in the order of their addresses.
 //
+// A thread that fills a bin has freed more than it allocated, and goes on freeing more often than
+// not: a container dies. What stays in the bin then is scattered over what died, and would be the
+// first to be handed out when the next container is built. So once a bin was full, little is kept
+// in it until it runs empty: the next container lies in the order of addresses from its first node
+// on.
+//
 // Below the first slot of each array stands a null pointer. An allocation reads the slot below
 // `top`: null means empty, so there is no second variable to compare with. A deallocation compares
 // `top` with `limit`, which the class's share of the thread's budget sets.
@@ -31,10 +37,14 @@ struct alignas(64) ThreadCache {
   static constexpr std::size_t budget = 2 * MiB - 64 * KiB;
   /// The capacity that a class begins with, in blocks.
   static constexpr std::size_t first_capacity = 8;
+  /// What a bin holds at most, and what is kept of it, from when it was full until it runs empty.
+  static constexpr std::size_t streak_limit = 64;
+  static constexpr std::size_t streak_keep = 16;
 
   std::array<Bin, class_count> bins;
   std::array<void**, class_count> slots;
-  ThreadCache* next;  // in the list of all, or of the unused ones
+  std::array<std::uint16_t, class_count> capacity;  // in blocks; a bin's limit is this or less
+  ThreadCache* next;                                // in the list of all, or of the unused ones
   ThreadCache* prev;
   std::size_t granted;  // bytes of blocks that all the limits together allow
   std::uint16_t shard;
@@ -55,13 +65,14 @@ struct alignas(64) ThreadCache {
       slots[c] = slot;
       bins[c].top.store(slot, std::memory_order_relaxed);
       bins[c].limit = slot;
+      capacity[c] = 0;
       slot += class_info[c].cache_max;
     }
     granted = 0;
     next_victim = 1;
   }
 
-  [[nodiscard]] std::size_t capacity(SizeClass c) const noexcept {
+  [[nodiscard]] std::size_t limit(SizeClass c) const noexcept {
     return static_cast<std::size_t>(bins[c].limit - slots[c]);
   }
   [[nodiscard]] std::size_t count(SizeClass c) const noexcept {
@@ -70,9 +81,12 @@ struct alignas(64) ThreadCache {
   void set_count(SizeClass c, std::size_t count) noexcept {
     bins[c].top.store(slots[c] + count, std::memory_order_relaxed);
   }
-  void set_capacity(SizeClass c, std::size_t capacity) noexcept {
-    granted += (capacity - this->capacity(c)) * class_info[c].size;
-    bins[c].limit = slots[c] + capacity;
+  void set_limit(SizeClass c, std::size_t limit) noexcept { bins[c].limit = slots[c] + limit; }
+  void set_capacity(SizeClass c, std::size_t blocks) noexcept {
+    // Modulo 2^64 where it shrinks.
+    granted += (blocks - capacity[c]) * class_info[c].size;
+    capacity[c] = static_cast<std::uint16_t>(blocks);
+    set_limit(c, blocks);
   }
 };
 

@@ -76,7 +76,7 @@ struct Blocks {
 template <GlobalAlloc A>
   requires(!HasDeallocUnsized<A>)
 struct Blocks<A> {
-  static_assert(std::has_single_bit(sizeof(Layout)) && sizeof(Layout) % alignof(Layout) == 0);
+  static_assert(is_power_of_two(sizeof(Layout)) && sizeof(Layout) % alignof(Layout) == 0);
 
   static void* alloc(Layout layout) noexcept {
     const std::size_t align = layout.align() < sizeof(Layout) ? sizeof(Layout) : layout.align();
@@ -109,15 +109,17 @@ struct Blocks<A> {
 #endif
 }
 
-/// Has `void* try_alloc(std::size_t)`, which returns a block if it has one at hand and nullptr
-/// otherwise, whatever the size, and `bool try_dealloc(void*)` and `(void*, std::size_t)`, which
-/// say whether they freed the block, whatever the pointer and the size. An allocator that has them
+/// Has try_alloc(size) and (size, align), which return a block if there is one at hand and nullptr
+/// otherwise, whatever the arguments; and try_dealloc(ptr), (ptr, size) and (ptr, size, align),
+/// which say whether they freed the block, whatever the arguments. An allocator that has them
 /// (Cached) is asked so first, before anything else is tested.
 template <class A>
 concept HasFastPath = requires(const A& a, void* ptr, std::size_t size) {
   { a.try_alloc(size) } noexcept -> std::same_as<void*>;
+  { a.try_alloc(size, size) } noexcept -> std::same_as<void*>;
   { a.try_dealloc(ptr) } noexcept -> std::same_as<bool>;
   { a.try_dealloc(ptr, size) } noexcept -> std::same_as<bool>;
+  { a.try_dealloc(ptr, size, size) } noexcept -> std::same_as<bool>;
 };
 
 /// The forms of operator new and delete over the global allocator A. Thread-safe as A is.
@@ -138,14 +140,13 @@ class Operators {
   /// The throwing forms with an alignment. One that is no power of two is bad_alloc at once: no
   /// handler could change that.
   static void* allocate_aligned(std::size_t size, std::size_t align) {
-    if (!std::has_single_bit(align)) throw_bad_alloc();
-    if (size - 1 < max_size(align)) [[likely]] {
-      void* const ptr = Blocks<A>::alloc(Layout::from_size_align_unchecked(size, align));
-      if (ptr != nullptr) [[likely]]
+    if constexpr (HasFastPath<A>) {
+      if (void* const ptr = Blocks<A>::allocator().try_alloc(size, align)) [[likely]]
         return ptr;
-      return allocate_again(size, align);
+      return allocate_aligned_rest(size, align);
+    } else {
+      return allocate_aligned_checked(size, align);
     }
-    return allocate_odd_size(size, align);
   }
 
   /// The nothrow forms: nullptr where the throwing form would throw, whatever it would throw, so
@@ -171,7 +172,7 @@ class Operators {
       return nullptr;
     }
 #else
-    return std::has_single_bit(align) ? allocate_no_exceptions(size, align) : nullptr;
+    return is_power_of_two(align) ? allocate_no_exceptions(size, align) : nullptr;
 #endif
   }
 
@@ -199,6 +200,10 @@ class Operators {
   }
 
   static void deallocate_sized_aligned(void* ptr, std::size_t size, std::size_t align) noexcept {
+    if constexpr (HasFastPath<A>) {
+      if (Blocks<A>::allocator().try_dealloc(ptr, size, align)) [[likely]]
+        return;
+    }
     Blocks<A>::dealloc(ptr, Layout::from_size_align_unchecked(served_size(size), align));
   }
 
@@ -214,8 +219,22 @@ class Operators {
     return allocate_odd_size(size, default_new_align);
   }
 
+  static void* allocate_aligned_checked(std::size_t size, std::size_t align) {
+    if (!is_power_of_two(align)) throw_bad_alloc();
+    if (size - 1 < max_size(align)) [[likely]] {
+      void* const ptr = Blocks<A>::alloc(Layout::from_size_align_unchecked(size, align));
+      if (ptr != nullptr) [[likely]]
+        return ptr;
+      return allocate_again(size, align);
+    }
+    return allocate_odd_size(size, align);
+  }
+
   // Out of line, so that the fast path has no frame.
   [[gnu::noinline]] static void* allocate_rest(std::size_t size) { return allocate_checked(size); }
+  [[gnu::noinline]] static void* allocate_aligned_rest(std::size_t size, std::size_t align) {
+    return allocate_aligned_checked(size, align);
+  }
   [[gnu::noinline]] static void deallocate_rest(void* ptr) noexcept {
     Blocks<A>::dealloc_unsized(ptr, default_new_align);
   }
