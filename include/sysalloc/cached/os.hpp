@@ -39,11 +39,20 @@ inline void release(std::uintptr_t address, std::size_t size) noexcept {
 }
 
 /// Is a tool at work that must see every block by itself? AddressSanitizer brings its own symbols;
-/// valgrind preloads libraries of its own into the program (its manual, "core: writing a tool").
+/// the tools of valgrind that watch the heap preload a library with their name into the program.
+/// callgrind and its like are not among them: they count what the program really does.
 inline bool memory_checker_present() noexcept {
   if (&__asan_init != nullptr) return true;
   const char* const preload = std::getenv("LD_PRELOAD");
-  return preload != nullptr && std::strstr(preload, "vgpreload") != nullptr;
+  if (preload == nullptr) return false;
+  for (const char* const tool : {"memcheck", "helgrind", "drd", "dhat", "massif"}) {
+    const char* found = preload;
+    while ((found = std::strstr(found, "vgpreload_")) != nullptr) {
+      found += sizeof("vgpreload_") - 1;
+      if (std::strncmp(found, tool, std::strlen(tool)) == 0) return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace sysalloc::detail::cached::os

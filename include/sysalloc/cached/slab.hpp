@@ -10,7 +10,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <sysalloc/cached/report.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 
 namespace sysalloc::detail::cached {
@@ -141,42 +140,6 @@ struct alignas(64) Slab : ListNode {
     const std::size_t first = (from - base) / page_size;
     const std::size_t last = (to - 1 - base) / page_size;
     for (std::size_t page = first; page <= last; ++page) purged &= ~(std::uint64_t{1} << page);
-  }
-
-  /// Marks free the blocks from the first of `blocks` on that are of this slab, `count` at most;
-  /// the first one is. Returns how many they were. Ends the program when one is free already or no
-  /// block begins there. A word of the bitmap is read and written once for neighbours.
-  [[nodiscard]] std::size_t put(const ClassInfo& info, void* const* blocks,
-                                std::size_t count) noexcept {
-    std::size_t current = 0;
-    std::uint64_t bits = words()[0];
-    std::size_t lowest = first_word;
-    std::size_t done = 0;
-    while (done < count) {
-      const std::size_t offset = reinterpret_cast<std::uintptr_t>(blocks[done]) - base;
-      if (offset >= size) break;
-      const std::size_t index = (offset * info.reciprocal) >> reciprocal_shift;
-      if (index * info.size != offset || index >= info.blocks) [[unlikely]] {
-        report_interior(blocks[done], info.size);
-      }
-      const std::size_t word = index / word_bits;
-      if (word != current) {
-        words()[current] = bits;
-        current = word;
-        bits = words()[word];
-      }
-      if (word < lowest) lowest = word;
-      const std::uint64_t bit = std::uint64_t{1} << (index % word_bits);
-      if ((bits & bit) != 0) [[unlikely]] {
-        report_double_free(blocks[done], info.size);
-      }
-      bits |= bit;
-      ++done;
-    }
-    words()[current] = bits;
-    first_word = static_cast<std::uint32_t>(lowest);
-    free += static_cast<std::uint32_t>(done);
-    return done;
   }
 };
 
