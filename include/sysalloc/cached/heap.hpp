@@ -86,7 +86,8 @@ class Heap {
     grow(*cache, c);
     const std::size_t capacity = cache->capacity[c];
     cache->set_limit(c, capacity);
-    const std::size_t want = capacity > 2 ? capacity / 2 : 1;
+    const std::size_t want =
+        capacity > 2 ? std::min(capacity / 2, ThreadCache::refill_blocks) : std::size_t{1};
     // A class without capacity has its slots all the same, and the one block leaves at once.
     void** const slots = cache->slots[c];
     const std::size_t got = take_blocks(cache->shard, c, slots + want, want);
@@ -483,7 +484,7 @@ class Heap {
       bool over = false;
       {
         const std::lock_guard lock(shard.mutex);
-        count = Putter(shard, c, empties).put(blocks, count);
+        count = put_into(shard, c, blocks, count, empties);
         over = shard.resident_free() > shard.purge_mark + purge_step(shard);
       }
       for (const Span& span : empties) release_span(span, class_info[c]);
@@ -512,103 +513,48 @@ class Heap {
     return slab;
   }
 
-  /// Marks blocks of one class free in the slabs of one shard, whose lock is held.
+  /// Marks those of `blocks` free that belong to the slabs of `shard`, whose lock is held, and
+  /// moves the others to the front. Returns how many these are.
   ///
-  /// What changes with every block (the number of free ones and the word of the bitmap) stays in
-  /// registers as long as blocks are neighbours, and lists are looked at only when a slab gets its
-  /// first free block or its last: this is what most of the time of dying containers is spent on.
-  class Putter {
-   public:
-    Putter(Shard& shard, SizeClass c, Empties& empties) noexcept
-        : shard_(shard), empties_(empties), info_(class_info[c]), class_(c) {}
-
-    /// Puts those of `blocks` that belong to the shard, and moves the others to the front. Returns
-    /// how many these are.
-    std::size_t put(void** blocks, std::size_t count) noexcept {
-      const std::size_t block_size = info_.size;
-      const std::uint64_t reciprocal = info_.reciprocal;
-      const std::size_t slab_blocks = info_.blocks;
-      std::size_t left = 0;
-      Slab* slab = nullptr;
-      std::uintptr_t base = 0;
-      std::size_t size = 0;  // of no slab: every block is outside
-      std::size_t free = 0;
-      std::size_t word = 0;
-      std::uint64_t bits = 0;
-      const auto commit = [&] {
-        slab->words()[word] = bits;
-        slab->free = static_cast<std::uint32_t>(free);
-      };
-      for (std::size_t i = 0; i < count; ++i) {
-        void* const ptr = blocks[i];
-        std::size_t offset = reinterpret_cast<std::uintptr_t>(ptr) - base;
-        const bool other_slab = offset >= size;
-        if (other_slab) {
-          if (size != 0) commit();
-          slab = slab_of(ptr, class_);
-          if (&shards_[slab->shard] != &shard_ || empties_.full()) [[unlikely]] {
-            blocks[left++] = ptr;
-            base = size = 0;
-            continue;
-          }
-          base = slab->base;
-          size = slab->size;
-          free = slab->free;
-          offset = reinterpret_cast<std::uintptr_t>(ptr) - base;
-        }
-        const std::size_t index = (offset * reciprocal) >> reciprocal_shift;
-        if (index * block_size != offset || index >= slab_blocks) [[unlikely]] {
-          report_interior(ptr, block_size);
-        }
-        const std::size_t word_of_block = index / word_bits;
-        if (other_slab || word_of_block != word) {
-          if (!other_slab) slab->words()[word] = bits;
-          word = word_of_block;
-          bits = slab->words()[word];
-          if (word < slab->first_word) slab->first_word = static_cast<std::uint32_t>(word);
-        }
-        const std::uint64_t bit = std::uint64_t{1} << (index % word_bits);
-        if ((bits & bit) != 0) [[unlikely]] {
-          report_double_free(ptr, block_size);
-        }
-        bits |= bit;
-        ++free;
-        ++pending_;
-        if (free == 1 || free == slab_blocks) [[unlikely]] {
-          commit();
-          account();
-          change_list(*slab);
-          base = size = 0;
-        }
+  /// Most of the time of dying containers is spent here, and their blocks come in any order. So
+  /// nothing depends on whether two blocks are neighbours: a branch on that would be mispredicted
+  /// for every other block. Lists are looked at only when a slab gets its first free block or its
+  /// last.
+  static std::size_t put_into(Shard& shard, SizeClass c, void** blocks, std::size_t count,
+                              Empties& empties) noexcept {
+    const ClassInfo& info = class_info[c];
+    const auto shard_index = static_cast<std::uint16_t>(&shard - shards_.data());
+    std::size_t left = 0;
+    std::size_t put = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      void* const ptr = blocks[i];
+      Slab* const slab = slab_of(ptr, c);
+      if (slab->shard != shard_index || empties.full()) [[unlikely]] {
+        blocks[left++] = ptr;
+        continue;
       }
-      if (size != 0) commit();
-      account();
-      return left;
-    }
-
-   private:
-    void account() noexcept {
-      shard_.free[class_] += pending_;
-      shard_.free_bytes += pending_ * info_.size;
-      pending_ = 0;
-    }
-
-    void change_list(Slab& slab) noexcept {
-      if (slab.in_transit) return;
-      if (slab.free == info_.blocks &&
-          (info_.blocks == 1 || has_other(shard_.partial[class_], slab))) {
-        retire(shard_, slab, info_, empties_);
-      } else if (!slab.linked()) {
-        shard_.partial[class_].push_back(&slab);
+      slab->put(info, ptr);
+      ++put;
+      if (slab->free == 1 || slab->free == info.blocks) [[unlikely]] {
+        shard.note_free(c, put);
+        put = 0;
+        change_list(shard, *slab, info, empties);
       }
     }
+    shard.note_free(c, put);
+    return left;
+  }
 
-    Shard& shard_;
-    Empties& empties_;
-    const ClassInfo& info_;
-    std::size_t pending_ = 0;  // put, and not in the shard's counts yet
-    SizeClass class_;
-  };
+  static void change_list(Shard& shard, Slab& slab, const ClassInfo& info,
+                          Empties& empties) noexcept {
+    if (slab.in_transit) return;
+    List& list = shard.partial[slab.size_class];
+    if (slab.free == info.blocks && (info.blocks == 1 || has_other(list, slab))) {
+      retire(shard, slab, info, empties);
+    } else if (!slab.linked()) {
+      list.push_back(&slab);
+    }
+  }
 
   /// Is there a slab in the list beside this one? One empty slab of a class is kept, so that a
   /// block that comes and goes does not bring and send a slab each time.

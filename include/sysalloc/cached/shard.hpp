@@ -54,6 +54,12 @@ struct alignas(64) Shard {
     return free_bytes > purged_bytes ? free_bytes - purged_bytes : 0;
   }
 
+  /// Notes that blocks came back to slabs.
+  void note_free(SizeClass c, std::size_t blocks) noexcept {
+    free[c] += blocks;
+    free_bytes += blocks * class_info[c].size;
+  }
+
   /// Notes that free bytes left the slabs. The mark follows down, so that the next rise is seen.
   void forget_free(std::size_t bytes, std::size_t purged) noexcept {
     free_bytes -= bytes;

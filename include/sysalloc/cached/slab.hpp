@@ -10,6 +10,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <sysalloc/cached/report.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 
 namespace sysalloc::detail::cached {
@@ -140,6 +141,23 @@ struct alignas(64) Slab : ListNode {
     const std::size_t first = (from - base) / page_size;
     const std::size_t last = (to - 1 - base) / page_size;
     for (std::size_t page = first; page <= last; ++page) purged &= ~(std::uint64_t{1} << page);
+  }
+
+  /// Marks the block at `ptr` free. Ends the program when it is free already or no block begins
+  /// there.
+  void put(const ClassInfo& info, const void* ptr) noexcept {
+    const std::size_t offset = reinterpret_cast<std::uintptr_t>(ptr) - base;
+    const std::size_t index = (offset * info.reciprocal) >> reciprocal_shift;
+    if (index * info.size != offset || index >= info.blocks) [[unlikely]] {
+      report_interior(ptr, info.size);
+    }
+    std::uint64_t& word = words()[index / word_bits];
+    const std::uint64_t bit = std::uint64_t{1} << (index % word_bits);
+    if ((word & bit) != 0) [[unlikely]]
+      report_double_free(ptr, info.size);
+    word |= bit;
+    if (index / word_bits < first_word) first_word = static_cast<std::uint32_t>(index / word_bits);
+    ++free;
   }
 };
 

@@ -37,6 +37,9 @@ struct alignas(64) ThreadCache {
   static constexpr std::size_t budget = 2 * MiB - 64 * KiB;
   /// The capacity that a class begins with, in blocks.
   static constexpr std::size_t first_capacity = 8;
+  /// The most blocks that a refill brings: two words of a bitmap. More would only push what the
+  /// program works on out of the processor's first cache.
+  static constexpr std::size_t refill_blocks = 128;
   /// What a bin holds at most, and what is kept of it, from when it was full until it runs empty.
   static constexpr std::size_t streak_limit = 64;
   static constexpr std::size_t streak_keep = 16;
