@@ -29,6 +29,7 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -71,6 +72,7 @@ class Heap {
 
   /// Allocates what try_alloc could not: the bin is empty, or the block is large.
   [[gnu::noinline]] static void* alloc_rest(Layout layout) noexcept {
+    assert(layout.size() != 0 && "Cached::alloc: size zero");
     if (layout.align() > unit_size) return alloc_large(layout);
     const std::size_t size = aligned_size(layout);
     if (size > max_class_size) return alloc_large(layout);
@@ -110,9 +112,14 @@ class Heap {
       case kind_free:
         report_double_free(ptr, 0);
       case kind_interior:
-        report_interior(ptr, 0);
       case kind_large:
-        dealloc_large(ptr, size);
+        if (is_behind_large(ptr)) {
+          dealloc_foreign(ptr, size, align);
+        } else if (kind == kind_large) {
+          dealloc_large(ptr, size);
+        } else {
+          report_interior(ptr, 0);
+        }
         return;
       default:
         if (size != 0 && !is_size_of(kind, size, align)) {
@@ -152,7 +159,7 @@ class Heap {
   static void dealloc_large(void* ptr, std::size_t size) noexcept {
     Slab* const slab = map.slab(ptr);
     if (reinterpret_cast<std::uintptr_t>(ptr) != slab->base) report_interior(ptr, slab->size);
-    if (size != 0 && size > slab->size) {
+    if (size != 0 && page_up(size) != slab->size) {
       if (wrong_size_is_fatal) report_wrong_size(ptr, slab->size, size);
       wrong_sizes_.fetch_add(1, std::memory_order_relaxed);
     }
@@ -167,7 +174,10 @@ class Heap {
   /// The bytes that the block at `ptr` holds; 0 when it is not of this heap.
   static std::size_t usable_size(const void* ptr) noexcept {
     const std::uint8_t kind = map.kind(ptr);
-    if (kind == kind_large) return map.slab(ptr)->size;
+    if (kind == kind_large) return is_behind_large(ptr) ? 0 : map.slab(ptr)->size;
+    if constexpr (HasUsableSize<Backend>) {
+      if (bypass_.load(std::memory_order_relaxed)) return backend().usable_size(ptr);
+    }
     return kind < class_count ? class_info[kind].size : 0;
   }
 
@@ -224,7 +234,18 @@ class Heap {
   static std::expected<Layout, LayoutError> large_layout(Layout layout) noexcept {
     const std::size_t align = layout.align() < unit_size ? unit_size : layout.align();
     // A valid Layout is at most PTRDIFF_MAX, so rounding it up to a page cannot wrap around.
-    return Layout::from_size_align((layout.size() + page_size - 1) & ~(page_size - 1), align);
+    return Layout::from_size_align(page_up(layout.size()), align);
+  }
+
+  static std::size_t page_up(std::size_t size) noexcept {
+    return (size + page_size - 1) & ~(page_size - 1);
+  }
+
+  /// Is `ptr`, in a unit of a large block or a span, in the part of the last one that a large block
+  /// leaves to others? It ends at a page, and the rest of the unit may be anybody's.
+  static bool is_behind_large(const void* ptr) noexcept {
+    const Slab* const slab = map.slab(ptr);
+    return reinterpret_cast<std::uintptr_t>(ptr) - slab->base >= slab->size;
   }
 
   static bool is_size_of(SizeClass c, std::size_t size, std::size_t align) noexcept {
@@ -461,6 +482,7 @@ class Heap {
     if (memory == nullptr) return nullptr;
     auto* const slab = static_cast<Slab*>(memory);
     slab->next = slab->prev = nullptr;
+    slab->size_class = c;
     return slab;
   }
 

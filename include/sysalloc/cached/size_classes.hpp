@@ -8,7 +8,7 @@
 //
 // An alignment costs no class of its own: every size that is a multiple of `align`, and at most 8
 // times it, is a class or rounds up to one that is a multiple of `align` too, and slabs begin at
-// multiples of the unit. tests/unit/cached_size_classes.cpp checks all of that for every size.
+// multiples of the unit. tests/unit/cached/size_classes.cpp checks all of that for every size.
 
 #ifndef SYSALLOC_CACHED_SIZE_CLASSES_HPP_
 #define SYSALLOC_CACHED_SIZE_CLASSES_HPP_
