@@ -1,0 +1,245 @@
+"""Projects outside use an installed sysalloc in every way that is documented.
+
+What is installed here is what `meson install` of the shipped configuration installs, into a prefix
+of its own. The whole prefix is then moved, so that nothing can depend on where it was built.
+"""
+
+import pathlib
+import shutil
+import tempfile
+
+import support
+
+# Each way to put the override into a program, by the name that its package, target, object,
+# archive and shared library derive from. A new override adds its line.
+OVERRIDES = {
+    "sysalloc-override": ("sysalloc::override", "sysalloc_override"),
+    "sysalloc-override-cached": ("sysalloc::override_cached", "sysalloc_override_cached"),
+}
+
+# Uses the library, and says whether the operators of this program are sysalloc's: the hook behind
+# them is a hidden symbol, so only a program that the override is linked into finds it.
+LIBRARY_USER = """
+#include <sysalloc/sysalloc.hpp>
+#include <cstdio>
+#include <vector>
+extern "C" [[gnu::weak]] void hook() __asm__("_ZN8sysalloc6detail8hook_newEm");
+int main() {
+  const auto layout = sysalloc::Layout::of<long>();
+  void* const block = sysalloc::alloc(layout);
+  sysalloc::dealloc(block, layout);
+  std::vector<int, sysalloc::StdAllocator<int, sysalloc::System>> numbers(100, 1);
+  std::vector<int> others(1000, 1);
+  std::puts(hook != nullptr ? "overridden" : "not overridden");
+  return block == nullptr || numbers.size() != 100 || others.size() != 1000;
+}
+"""
+
+CMAKE_PROJECT = """
+cmake_minimum_required(VERSION 3.20)
+project(outside LANGUAGES CXX)
+find_package(sysalloc 0.1 REQUIRED CONFIG)
+add_executable(plain main.cpp)
+target_link_libraries(plain PRIVATE sysalloc::sysalloc)
+add_executable(overridden main.cpp)
+target_link_libraries(overridden PRIVATE sysalloc::sysalloc {target})
+add_executable(any serves.cpp)
+target_compile_features(any PRIVATE cxx_std_17)
+target_link_libraries(any PRIVATE {target})
+"""
+
+MESON_PROJECT = """
+project('outside', 'cpp', default_options: ['cpp_std=none', 'warning_level=0'])
+add_project_arguments('-std=c++23', language: 'cpp')
+executable('plain', 'main.cpp', dependencies: dependency('sysalloc'))
+executable('overridden', 'main.cpp', dependencies: [dependency('sysalloc'), dependency('{name}')])
+"""
+
+MESON_SUBPROJECT_WRAP = """
+[wrap-file]
+directory = sysalloc
+
+[provide]
+dependency_names = sysalloc, {names}
+"""
+
+
+class Consume(support.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        scratch = tempfile.TemporaryDirectory(prefix="sysalloc-test-")
+        cls.addClassCleanup(scratch.cleanup)
+        cls.built = pathlib.Path(scratch.name, "build")
+        cls.installed = pathlib.Path(scratch.name, "installed")
+        for command in (
+            [
+                *("meson", "setup", cls.built, support.SOURCE, "-Dtests=false", "-Dwerror=true"),
+                f"--prefix={cls.installed}",
+                "-Dlibdir=lib",
+            ],
+            ["meson", "install", "-C", cls.built, "--quiet"],
+        ):
+            result = support.run(command)
+            assert result.returncode == 0, support.describe(result)
+        cls.prefix = pathlib.Path(scratch.name, "moved")
+        cls.installed.rename(cls.prefix)
+        cls.include = cls.prefix / "include"
+        cls.lib = cls.prefix / "lib"
+
+    def setUp(self):
+        super().setUp()
+        self.main = self.write("main.cpp", LIBRARY_USER)
+        self.serves = self.scratch / "serves.cpp"
+        shutil.copy(support.PROGRAMS / "serves.cpp", self.serves)
+
+    def assert_says(self, program, words, env=None):
+        self.assertEqual(self.check([program], env=env).stdout, words + "\n")
+
+    def pkg_config(self, *arguments):
+        # By the variable and not by --define-prefix, which knows only prefix/lib/pkgconfig.
+        env = support.environment(PKG_CONFIG_PATH=str(self.lib / "pkgconfig"))
+        command = ["pkg-config", f"--define-variable=prefix={self.prefix}", *arguments]
+        return self.check(command, env=env).stdout.split()
+
+    def test_link_line(self):
+        compiling = ["-std=c++23", f"-I{self.include}", "-c", self.main]
+        main = self.build(*compiling, output="main.o")
+        library = self.lib / "libsysalloc.a"
+        self.assert_says(self.build(main, library), "not overridden")
+        for _, file in OVERRIDES.values():
+            for override in (f"{file}.o", f"lib{file}.a"):
+                for inputs in (
+                    [main, self.lib / override, library],
+                    [self.lib / override, main, library],
+                ):
+                    if inputs[0] != main and override.endswith(".a"):
+                        continue  # An archive goes after what needs it, as any does.
+                    with self.subTest(inputs=inputs):
+                        self.assert_says(self.build(*inputs), "overridden")
+                        self.assert_says(self.build("-static", *inputs), "overridden")
+
+    def test_minus_l(self):
+        # The library that the program then needs at run time is the one with the version's name.
+        for _, file in OVERRIDES.values():
+            with self.subTest(file=file):
+                program = self.build(
+                    *("-std=c++17", self.serves, f"-L{self.lib}", f"-l{file}"),
+                    f"-Wl,-rpath,{self.lib}",
+                )
+                needed = self.check(["readelf", "-d", program]).stdout
+                self.assertIn(f"lib{file}.so.0", needed)
+                self.assertIn(f"lib{file}.so.0.1.0 ", self.check([program]).stdout.replace("\n", " "))
+
+    def test_preload(self):
+        program = self.build("-std=c++17", self.serves)
+        for _, file in OVERRIDES.values():
+            with self.subTest(file=file):
+                shared = self.lib / f"lib{file}.so"
+                env = support.environment(LD_PRELOAD=str(shared))
+                self.assertIn(f"lib{file}.so", self.check([program], env=env).stdout)
+                self.assertNotIn(f"lib{file}.so", self.check([program]).stdout)
+
+    def test_pkg_config(self):
+        self.need("pkg-config")
+        flags = self.pkg_config("--cflags", "--libs", "sysalloc")
+        self.assertIn(f"-I{self.include}", flags)
+        plain = self.build("-std=c++23", self.main, *flags)
+        self.assert_says(plain, "not overridden")
+        for name in OVERRIDES:
+            with self.subTest(name=name):
+                flags = self.pkg_config("--cflags", "--libs", name)
+                self.assert_says(self.build("-std=c++23", self.main, *flags), "overridden")
+                static = self.pkg_config("--static", "--cflags", "--libs", name)
+                program = self.build("-std=c++23", self.main, *static, "-static")
+                self.assert_says(program, "overridden")
+
+    def test_cmake(self):
+        self.need("cmake")
+        for name, (target, _) in OVERRIDES.items():
+            with self.subTest(name=name):
+                self.write("CMakeLists.txt", CMAKE_PROJECT.format(target=target))
+                build = self.scratch / name
+                configure = ["cmake", "-G", "Ninja", "-S", self.scratch, "-B", build]
+                self.check([*configure, f"-DCMAKE_PREFIX_PATH={self.prefix}"])
+                self.check(["cmake", "--build", build])
+                self.assert_says(build / "plain", "not overridden")
+                self.assert_says(build / "overridden", "overridden")
+                # And in a program that has nothing else of the library.
+                self.assertIn(
+                    "_ZN8sysalloc6detail8hook_newEm", support.defined_symbols(build / "any")
+                )
+
+    def test_cmake_refuses_another_version(self):
+        self.need("cmake")
+        project = CMAKE_PROJECT.format(target="sysalloc::override")
+        self.write("CMakeLists.txt", project.replace("sysalloc 0.1 ", "sysalloc 0.2 "))
+        configure = ["cmake", "-G", "Ninja", "-S", self.scratch, "-B", self.scratch / "build"]
+        result = support.run([*configure, f"-DCMAKE_PREFIX_PATH={self.prefix}"])
+        self.assertNotEqual(result.returncode, 0)
+        self.assertIn("version: 0.1", result.stderr)
+
+    def test_meson_by_pkg_config(self):
+        self.need("pkg-config")
+        # Meson's pkg-config takes the files as they are, so these are written for any place.
+        for name in OVERRIDES:
+            for file in (self.lib / "pkgconfig").glob("*.pc"):
+                text = file.read_text().replace(str(self.installed), str(self.prefix))
+                self.write(f"pkgconfig/{file.name}", text)
+            with self.subTest(name=name):
+                self.write("meson.build", MESON_PROJECT.format(name=name))
+                build = self.scratch / f"build-{name}"
+                env = support.environment(PKG_CONFIG_PATH=str(self.scratch / "pkgconfig"))
+                self.check(["meson", "setup", build, self.scratch], env=env)
+                self.check(["ninja", "-C", build])
+                self.assert_says(build / "plain", "not overridden")
+                self.assert_says(build / "overridden", "overridden")
+
+    def test_meson_subproject(self):
+        # With what git would give: no build directories.
+        subproject = self.scratch / "subprojects" / "sysalloc"
+        shutil.copytree(
+            support.SOURCE,
+            subproject,
+            ignore=shutil.ignore_patterns("build*", ".git", "bench", "tests", "examples"),
+        )
+        wrap = MESON_SUBPROJECT_WRAP.format(names=", ".join(OVERRIDES))
+        self.write("subprojects/sysalloc.wrap", wrap)
+        for name in OVERRIDES:
+            with self.subTest(name=name):
+                self.write("meson.build", MESON_PROJECT.format(name=name))
+                build = self.scratch / f"build-{name}"
+                self.check(["meson", "setup", build, self.scratch])
+                self.check(["ninja", "-C", build])
+                self.assert_says(build / "plain", "not overridden")
+                self.assert_says(build / "overridden", "overridden")
+
+    def test_the_headers_are_those_of_the_source(self):
+        # That each compiles alone is tested there, in tests/unit/headers.
+        def contents(root):
+            return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*.hpp")}
+
+        installed = contents(self.include)
+        self.assertGreater(len(installed), 10)
+        self.assertEqual(installed, contents(support.SOURCE / "include"))
+
+    def test_nothing_names_where_it_was_built(self):
+        files = [path for path in self.prefix.rglob("*") if path.is_file()]
+        self.assertGreater(len(files), 20)
+        for file in files:
+            data = file.read_bytes()
+            for place in (self.built, support.SOURCE):
+                with self.subTest(file=file.name, place=str(place)):
+                    self.assertNotIn(str(place).encode(), data)
+
+    def test_the_prefix_is_named_by_pkg_config_only(self):
+        for file in self.prefix.rglob("*"):
+            if file.is_file() and str(self.installed).encode() in file.read_bytes():
+                with self.subTest(file=file.name):
+                    self.assertEqual(file.suffix, ".pc")
+                    lines = [x for x in file.read_text().splitlines() if str(self.installed) in x]
+                    self.assertEqual(lines, [f"prefix={self.installed}"])
+
+
+if __name__ == "__main__":
+    support.main()
