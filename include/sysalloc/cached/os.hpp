@@ -7,13 +7,15 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 
 #if !defined(_WIN32)
 #include <sys/mman.h>
 #include <unistd.h>
 #endif
 
-// Defined by the run-time libraries of AddressSanitizer and its kin in every program that has them.
+// Defined by the run-time libraries of AddressSanitizer and its kin in every program that has them,
+// by this name. NOLINTNEXTLINE(bugprone-reserved-identifier)
 extern "C" __attribute__((weak)) void __asan_init();
 
 namespace sysalloc::detail::cached::os {
