@@ -196,7 +196,10 @@ class Heap {
 
   static std::size_t wrong_sizes() noexcept { return wrong_sizes_.load(std::memory_order_relaxed); }
   static std::size_t large_bytes() noexcept { return large_bytes_.load(std::memory_order_relaxed); }
-  static std::size_t metadata_bytes() noexcept { return metadata_.bytes(); }
+  static std::size_t metadata_bytes() noexcept {
+    return metadata_.bytes() + map.bytes() +
+           thread_caches_.load(std::memory_order_relaxed) * ThreadCache::bytes();
+  }
   static SpanHeap::Counts span_counts() noexcept { return spans_.counts(); }
 
   struct ClassCounts {
@@ -319,6 +322,7 @@ class Heap {
       if (memory == nullptr) return nullptr;
       cache = static_cast<ThreadCache*>(memory);
       cache->init();
+      thread_caches_.fetch_add(1, std::memory_order_relaxed);
     }
     // Without the destructor the cache would be lost with the thread.
     if (pthread_setspecific(key_, cache) != 0) {
@@ -704,6 +708,7 @@ class Heap {
   static inline constinit std::mutex registry_mutex_{};
   static inline constinit ThreadCache* caches_ = nullptr;
   static inline constinit ThreadCache* unused_caches_ = nullptr;
+  static inline constinit std::atomic<std::size_t> thread_caches_{0};  // of both lists
   static inline constinit std::mutex start_mutex_{};
   static inline constinit std::atomic<bool> ready_{false};
   static inline constinit std::atomic<bool> bypass_{false};

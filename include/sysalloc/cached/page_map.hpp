@@ -88,9 +88,16 @@ class PageMap {
       if (!root_[i].compare_exchange_strong(expected, static_cast<Leaf*>(memory),
                                             std::memory_order_acq_rel)) {
         backend.dealloc(memory, leaf_layout());
+      } else {
+        leaves_.fetch_add(1, std::memory_order_relaxed);
       }
     }
     return true;
+  }
+
+  /// What the leaves take of the backend's memory.
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return leaves_.load(std::memory_order_relaxed) * sizeof(Leaf);
   }
 
  private:
@@ -107,6 +114,7 @@ class PageMap {
   }
 
   std::array<std::atomic<Leaf*>, root_size> root_{};
+  std::atomic<std::size_t> leaves_{0};
 };
 
 }  // namespace sysalloc::detail::cached
