@@ -1,0 +1,92 @@
+// What the tests of Cached share: backends, a random mix of layouts, and a seed from outside.
+
+#ifndef SYSALLOC_TESTS_UNIT_CACHED_SUPPORT_HPP_
+#define SYSALLOC_TESTS_UNIT_CACHED_SUPPORT_HPP_
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <sysalloc/counting.hpp>
+#include <sysalloc/failing.hpp>
+#include <sysalloc/system.hpp>
+
+#include "../support/environment.hpp"
+
+namespace tests {
+
+using sysalloc::Layout;
+
+/// System with an account of what it gave, and failures on demand. Empty, with a state for each
+/// Tag: Cached has one heap for each backend type.
+///
+/// It cannot free without a size, so Cached does not step aside for a memory checker: under one the
+/// heap itself is checked.
+template <class Tag>
+struct Backend {
+  static inline constinit const sysalloc::Counting<sysalloc::System> counting{};
+  static inline constinit const sysalloc::Failing<
+      sysalloc::ByRef<sysalloc::Counting<sysalloc::System>>>
+      failing{counting.by_ref()};
+
+  void* alloc(Layout layout) const noexcept { return failing.alloc(layout); }
+  void* alloc_zeroed(Layout layout) const noexcept { return failing.alloc_zeroed(layout); }
+  void dealloc(void* ptr, Layout layout) const noexcept { failing.dealloc(ptr, layout); }
+
+  static std::size_t bytes() { return counting.stats().bytes_live; }
+  static std::size_t blocks() { return counting.stats().blocks_live; }
+};
+
+/// What SYSALLOC_TEST_SEED says, or the same every time.
+inline std::uint64_t seed() {
+  const char* const text = std::getenv("SYSALLOC_TEST_SEED");
+  return text == nullptr ? 20260101 : std::strtoull(text, nullptr, 10);
+}
+
+/// Steps of a long test: fewer where each costs more.
+inline std::size_t steps(std::size_t in_release) {
+  if (under_valgrind()) return in_release / 200;
+#if defined(__OPTIMIZE__)
+  return under_sanitizer ? in_release / 20 : in_release;
+#else
+  return in_release / 20;
+#endif
+}
+
+using Random = std::mt19937_64;
+
+/// A size of which the logarithm is evenly spread over [low, high].
+inline std::size_t log_uniform(Random& random, double low, double high) {
+  std::uniform_real_distribution<double> exponent(std::log2(low), std::log2(high));
+  return static_cast<std::size_t>(std::exp2(exponent(random)));
+}
+
+/// The pattern of the byte at `index` of a block, by words so that it costs little.
+inline void fill_words(void* ptr, std::size_t size, std::uint64_t seed) {
+  auto* bytes = static_cast<unsigned char*>(ptr);
+  std::uint64_t word = seed;
+  for (; size >= sizeof(word); size -= sizeof(word), bytes += sizeof(word)) {
+    word += 0x9e3779b97f4a7c15;
+    std::memcpy(bytes, &word, sizeof(word));
+  }
+  word += 0x9e3779b97f4a7c15;
+  std::memcpy(bytes, &word, size);
+}
+
+inline bool holds_words(const void* ptr, std::size_t size, std::uint64_t seed) {
+  const auto* bytes = static_cast<const unsigned char*>(ptr);
+  std::uint64_t word = seed;
+  for (; size >= sizeof(word); size -= sizeof(word), bytes += sizeof(word)) {
+    word += 0x9e3779b97f4a7c15;
+    if (std::memcmp(bytes, &word, sizeof(word)) != 0) return false;
+  }
+  word += 0x9e3779b97f4a7c15;
+  return std::memcmp(bytes, &word, size) == 0;
+}
+
+}  // namespace tests
+
+#endif  // SYSALLOC_TESTS_UNIT_CACHED_SUPPORT_HPP_
