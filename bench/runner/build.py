@@ -58,7 +58,8 @@ def _configure(repo: Path, build_dir: Path, log: Path, added: Iterable[Added]) -
         "-Dtests=false",
     ]
     command.append(f"-Dbench_baselines={options['bench_baselines']}")
-    if (build_dir / "meson-private").exists():
+    # A setup that failed leaves a directory without this; a plain setup is right for it then.
+    if (build_dir / "meson-private" / "coredata.dat").exists():
         command.append("--reconfigure" if before and before.get("fixed") == fixed else "--wipe")
     _run(command, log)
     stamp.write_text(json.dumps(settings, indent=2))

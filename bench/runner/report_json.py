@@ -37,6 +37,7 @@ def write(
             "rounds": results.rounds,
             "micro_rounds": results.micro_rounds,
             "micro_min_time_s": results.min_time_s,
+            "seconds": round(results.seconds, 1),
             "full": options.full,
             "pin": options.pin,
             "timeout_s": options.timeout,

@@ -52,6 +52,8 @@ class Results:
     micro_rounds: int = 0
     min_time_s: float = 0.0
     """Of one run of a micro workload."""
+    seconds: float = 0.0
+    """That all rounds took."""
     interrupted: bool = False
 
     def cell(self, workload: Workload, column: str) -> Cell:

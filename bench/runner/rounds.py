@@ -66,6 +66,7 @@ def run(
                 _run_workload(workload, results, plan, measurer, outputs, progress)
             kind.seconds += clock() - start
             kind.done += 1
+            results.seconds = sum(one.seconds for one in kinds)
             results.rounds, results.micro_rounds = whole.done, micro.done
             if all(one.done for one in kinds):
                 whole.wanted, micro.wanted = plan.shares(whole.mean_seconds, micro.mean_seconds)

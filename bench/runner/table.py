@@ -22,7 +22,7 @@ TITLES = {
 }
 MEANS = {MICRO: "mean of {} micro", APP: "mean of {} apps", PROGRAM: "mean of {}"}
 
-PIPED_WIDTH = 160
+PIPED_WIDTH = 200
 """Wide enough for every column; a file has no width of its own."""
 GAP = 3
 
