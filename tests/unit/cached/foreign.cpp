@@ -1,0 +1,114 @@
+// Pointers that Cached never gave out go to its backend, also those that lie close to its own.
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <sysalloc/cached.hpp>
+
+#include "support.hpp"
+
+namespace {
+
+using sysalloc::Cached;
+using sysalloc::Layout;
+using sysalloc::System;
+
+Layout layout(std::size_t size, std::size_t align = 8) {
+  return Layout::from_size_align_unchecked(size, align);
+}
+
+// Counts what comes back that a test announced, instead of freeing it.
+struct Watching {
+  static inline std::atomic<void*> expected{nullptr};
+  static inline std::atomic<std::size_t> sized{0};
+  static inline std::atomic<std::size_t> unsized{0};
+
+  void* alloc(Layout layout) const noexcept { return System{}.alloc(layout); }
+  void dealloc(void* ptr, Layout layout) const noexcept {
+    if (ptr == expected) {
+      ++sized;
+    } else {
+      System{}.dealloc(ptr, layout);
+    }
+  }
+  void dealloc_unsized(void* ptr, std::size_t align) const noexcept {
+    if (ptr == expected) {
+      ++unsized;
+    } else {
+      System{}.dealloc_unsized(ptr, align);
+    }
+  }
+};
+
+}  // namespace
+
+TEST_CASE("blocks of malloc and of System are freed by System") {
+  const Cached<> heap;
+  for (const std::size_t size : {1, 24, 100, 5000, 100'000, 3'000'000}) {
+    heap.dealloc(std::malloc(size), layout(size));
+    heap.dealloc_unsized(std::malloc(size), 16);
+    heap.dealloc(System{}.alloc(layout(size, 64)), layout(size, 64));
+    heap.dealloc_unsized(System{}.alloc(layout(size, 4096)), 4096);
+    heap.dealloc(System{}.alloc(layout(size, 1 << 17)), layout(size, 1 << 17));
+  }
+  heap.dealloc(nullptr, layout(8));
+  heap.dealloc_unsized(nullptr, 16);
+  CHECK(Cached<>::stats().wrong_sizes == 0);
+}
+
+TEST_CASE("usable_size of what is not of the heap is 0") {
+  struct Tag {};
+  const Cached<tests::Backend<Tag>> heap;
+  void* const ptr = std::malloc(100);
+  CHECK(heap.usable_size(ptr) == 0);
+  CHECK(heap.usable_size(nullptr) == 0);
+  std::free(ptr);
+}
+
+TEST_CASE("what lies in the last unit of a large block, behind its end, is foreign") {
+  if (!tests::plain_malloc()) {
+    tests::not_checked("neighbours of large blocks", "the heap steps aside");
+    return;
+  }
+  const Cached<Watching> heap;
+  // The rest of the unit is often not even mapped: it is only asked about, never touched.
+  for (const Layout& each : {layout(3 << 20), layout((2 << 20) + 5000), layout(16, 1 << 17)}) {
+    auto* const block = static_cast<std::byte*>(heap.alloc(each));
+    REQUIRE(block != nullptr);
+    const std::size_t usable = heap.usable_size(block);
+    CHECK(usable >= each.size());
+    if (usable % 65536 == 0) {
+      heap.dealloc(block, each);
+      continue;
+    }
+    std::byte* const behind = block + usable + 16;
+    Watching::expected = behind;
+    const std::size_t sized = Watching::sized;
+    const std::size_t unsized = Watching::unsized;
+    CHECK(heap.usable_size(behind) == 0);
+    heap.dealloc(behind, layout(24));
+    heap.dealloc_unsized(behind, 16);
+    // Which of the two it asks of the backend is its own affair.
+    CHECK(Watching::sized + Watching::unsized == sized + unsized + 2);
+    Watching::expected = nullptr;
+    heap.dealloc(block, each);
+  }
+}
+
+TEST_CASE("an address of a large block that is gone is foreign again") {
+  if (!tests::plain_malloc()) {
+    tests::not_checked("addresses of freed large blocks", "the heap steps aside");
+    return;
+  }
+  const Cached<Watching> heap;
+  void* const block = heap.alloc(layout(5 << 20));
+  REQUIRE(block != nullptr);
+  heap.dealloc(block, layout(5 << 20));
+  Watching::expected = block;
+  const std::size_t before = Watching::sized + Watching::unsized;
+  heap.dealloc(block, layout(40));
+  CHECK(Watching::sized + Watching::unsized == before + 1);
+  Watching::expected = nullptr;
+}

@@ -1,0 +1,99 @@
+// The child of a fork taken while other threads allocate: no lock is left locked in it, and it can
+// allocate and free much, its parent's blocks too.
+
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstddef>
+#include <sysalloc/cached.hpp>
+#include <utility>
+#include <vector>
+
+#include "../support/threads.hpp"
+#include "support.hpp"
+
+namespace {
+
+using sysalloc::Layout;
+
+Layout layout(std::size_t size) { return Layout::from_size_align_unchecked(size, 8); }
+
+struct Tag {};
+using Backend = tests::Backend<Tag>;
+using Heap = sysalloc::Cached<Backend>;
+constexpr Heap heap;
+
+using Blocks = std::vector<std::pair<void*, std::size_t>>;
+
+// The vector may not allocate in the child: it is malloc's, of which the sanitizers' are not safe
+// there.
+bool fill(Blocks& blocks, tests::Random& random) {
+  for (auto& [ptr, size] : blocks) {
+    size = tests::log_uniform(random, 16, 60'000);
+    ptr = heap.alloc(layout(size));
+    if (ptr == nullptr) return false;
+    tests::fill_words(ptr, size, size);
+  }
+  return true;
+}
+
+bool free_all(const Blocks& blocks) {
+  bool intact = true;
+  for (const auto& [ptr, size] : blocks) {
+    intact = intact && tests::holds_words(ptr, size, size);
+    heap.dealloc(ptr, layout(size));
+  }
+  return intact;
+}
+
+}  // namespace
+
+TEST_CASE("children of a program with many busy threads") {
+#if defined(__SANITIZE_ADDRESS__)
+  tests::not_checked("fork", "g++ 12's AddressSanitizer does not take its own locks at a fork");
+#else
+  std::atomic<bool> stop{false};
+  std::atomic<int> faults{0};
+  tests::Threads threads;
+  for (unsigned seed = 0; seed < 4; ++seed) {
+    threads.add([&, seed] {
+      tests::Random random(tests::seed() + seed);
+      Blocks blocks(100);
+      while (!stop) {
+        if (!fill(blocks, random) || !free_all(blocks)) ++faults;
+        if (random() % 16 == 0) Heap::purge();
+      }
+    });
+  }
+  threads.add([&] {
+    tests::Random random(tests::seed() + 99);
+    Blocks inherited(100);
+    Blocks fresh(300);
+    for (int i = 0; i < (tests::under_valgrind() ? 5 : 30); ++i) {
+      if (!fill(inherited, random)) ++faults;
+      const pid_t child = fork();
+      if (child == 0) {
+        // What hangs is a lock that nobody is there to release.
+        alarm(120);
+        bool good = free_all(inherited);
+        for (int round = 0; round < 3; ++round)
+          good = good && fill(fresh, random) && free_all(fresh);
+        Heap::purge();
+        good = good && fill(inherited, random) && free_all(inherited);
+        _exit(good && Heap::stats().mapped != 0 ? 0 : 1);
+      }
+      int status = -1;
+      if (child < 0 || waitpid(child, &status, 0) != child || status != 0) ++faults;
+      if (!free_all(inherited)) ++faults;
+    }
+    stop = true;
+  });
+  threads.join();
+  CHECK(faults == 0);
+  Heap::purge();
+  CHECK(Heap::stats().live == 0);
+  CHECK(Heap::stats().mapped == Heap::stats().metadata);
+#endif
+}

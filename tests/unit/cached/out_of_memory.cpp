@@ -1,0 +1,227 @@
+// Cached when its backend has no memory: nullptr, nothing corrupted, nothing lost, and it serves
+// again once there is some.
+
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <sysalloc/cached.hpp>
+#include <sysalloc/limited.hpp>
+#include <vector>
+
+#include "../support/bytes.hpp"
+#include "support.hpp"
+
+namespace {
+
+using sysalloc::Cached;
+using sysalloc::Layout;
+
+struct Block {
+  void* ptr;
+  Layout layout;
+  std::uint64_t seed;
+};
+
+Layout layout(std::size_t size, std::size_t align = 8) {
+  return Layout::from_size_align_unchecked(size, align);
+}
+
+// Layouts that reach every part of the heap: slabs of each shape, spans, large blocks, alignments.
+std::vector<Layout> layouts() {
+  std::vector<Layout> all;
+  for (std::size_t size = 16; size <= 4 << 20; size = size * 5 / 3) all.push_back(layout(size));
+  for (std::size_t align = 32; align <= 1 << 20; align *= 4) all.push_back(layout(100, align));
+  return all;
+}
+
+// Allocates each layout a few times; resizes every third block. What fails is left out. Returns
+// whether every block held its contents and null was the only failure.
+template <class Heap>
+bool live_through(std::size_t& refused) {
+  const Heap heap;
+  std::vector<Block> blocks;
+  bool good = true;
+  for (int round = 0; round < 3; ++round) {
+    for (const Layout& each : layouts()) {
+      const std::uint64_t seed = blocks.size() + 1;
+      void* const ptr = heap.alloc(each);
+      if (ptr == nullptr) {
+        ++refused;
+        continue;
+      }
+      good = good && tests::is_aligned(ptr, each.align());
+      tests::fill_words(ptr, each.size(), seed);
+      blocks.push_back({ptr, each, seed});
+      if (seed % 3 != 0) continue;
+      const auto larger = layout(each.size() * 2, each.align());
+      void* const moved = heap.realloc(ptr, each, larger);
+      if (moved == nullptr) {
+        ++refused;
+        continue;
+      }
+      good = good && tests::holds_words(moved, each.size() / 8 * 8, seed);
+      tests::fill_words(moved, larger.size(), seed);
+      blocks.back() = {moved, larger, seed};
+    }
+  }
+  for (const Block& block : blocks) {
+    good = good && tests::holds_words(block.ptr, block.layout.size(), block.seed);
+    heap.dealloc(block.ptr, block.layout);
+  }
+  return good;
+}
+
+// True when the heap holds nothing that it should not after everything was freed.
+template <class Heap, class Backend>
+bool is_clean() {
+  Heap::purge();
+  const sysalloc::CachedStats stats = Heap::stats();
+  return stats.live == 0 && stats.cached == 0 && stats.mapped == stats.metadata &&
+         stats.mapped == Backend::bytes();
+}
+
+// Runs `work` in a child, which begins with a fresh heap. Returns its status.
+template <class Work>
+int in_child(Work work) {
+  const pid_t child = fork();
+  if (child == 0) _exit(work());
+  int status = -1;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + status;
+}
+
+struct Walked {};
+struct Shared {};
+struct Large {};
+
+}  // namespace
+
+TEST_CASE("each of the backend's allocations fails once, from the first one of a heap on") {
+  using Backend = tests::Backend<Walked>;
+  using Heap = Cached<Backend>;
+  enum Status { ok, not_reached, corrupt, no_refusal, unclean, not_serving };
+  std::size_t walked = 0;
+  for (std::size_t n = 1;; ++n) {
+    const int status = in_child([n] {
+      std::size_t refused = 0;
+      Backend::failing.fail_nth(n);
+      if (!live_through<Heap>(refused)) return corrupt;
+      if (Backend::failing.failures() == 0) return not_reached;
+      if (!is_clean<Heap, Backend>()) return unclean;
+      // A thread that got no cache serves itself from slabs, so a refusal need not show.
+      refused = 0;
+      if (!live_through<Heap>(refused) || refused != 0) return not_serving;
+      return is_clean<Heap, Backend>() ? ok : unclean;
+    });
+    if (status == not_reached) break;
+    CAPTURE(n);
+    CHECK(status == ok);
+    walked = n;
+  }
+  // A cache, the page map, descriptors, segments and large blocks.
+  CHECK(walked > 20);
+}
+
+TEST_CASE("a share of the backend's allocations fails, for long") {
+  using Backend = tests::Backend<Shared>;
+  using Heap = Cached<Backend>;
+  const std::uint64_t seed = tests::seed();
+  INFO("SYSALLOC_TEST_SEED=" << seed);
+  std::size_t held = 0;
+  const std::size_t rounds = tests::under_valgrind() ? 8 : 60;
+  for (std::size_t round = 0; round < rounds; ++round) {
+    std::size_t refused = 0;
+    Backend::failing.fail_share(static_cast<double>(round % 10) / 10, seed + round);
+    const bool good = live_through<Heap>(refused);
+    CHECK(good);
+    if (round % 10 == 9) CHECK(refused > 0);
+    Backend::failing.fail_none();
+    refused = 0;
+    CHECK(live_through<Heap>(refused));
+    CHECK(refused == 0);
+    CHECK(is_clean<Heap, Backend>());
+    // What it keeps for itself does not grow from round to round.
+    if (round == rounds / 2) held = Backend::bytes();
+  }
+  CHECK(Backend::bytes() == held);
+}
+
+TEST_CASE("with no memory at all, every size is refused and contents stay") {
+  using Backend = tests::Backend<Large>;
+  const Cached<Backend> heap;
+  void* const ptr = heap.alloc(layout(3 << 20));
+  REQUIRE(ptr != nullptr);
+  tests::fill_words(ptr, 3 << 20, 7);
+  Backend::failing.fail_share(1);
+  CHECK(heap.alloc(layout(2 << 20)) == nullptr);
+  CHECK(heap.alloc_zeroed(layout(2 << 20)) == nullptr);
+  CHECK(heap.realloc(ptr, layout(3 << 20), std::size_t{4} << 20) == nullptr);
+  CHECK(heap.realloc(ptr, layout(3 << 20), layout(3 << 20, 1 << 20)) == nullptr);
+  CHECK(!heap.allocate(layout(2 << 20)));
+  CHECK(!heap.grow(ptr, layout(3 << 20), layout(4 << 20)));
+  Backend::failing.fail_none();
+  CHECK(tests::holds_words(ptr, 3 << 20, 7));
+  heap.dealloc(ptr, layout(3 << 20));
+  CHECK(is_clean<Cached<Backend>, Backend>());
+}
+
+TEST_CASE("sizes up to the largest fail cleanly") {
+  const Cached<> heap;
+  for (std::size_t align = 1; align <= std::size_t{1} << 31; align *= 2) {
+    if (align > tests::largest_align()) break;
+    CAPTURE(align);
+    const std::size_t most = std::size_t{PTRDIFF_MAX} + 1 - align;
+    CHECK(heap.alloc(layout(tests::opaque(most), align)) == nullptr);
+    CHECK(heap.alloc_zeroed(layout(tests::opaque(most), align)) == nullptr);
+    CHECK(heap.alloc(layout(tests::opaque(most - 5000), align)) == nullptr);
+    void* const ptr = heap.alloc(layout(10, 8));
+    REQUIRE(ptr != nullptr);
+    CHECK(heap.realloc(ptr, layout(10, 8), tests::opaque(most)) == nullptr);
+    CHECK(heap.realloc(ptr, layout(10, 8), layout(tests::opaque(most), align)) == nullptr);
+    CHECK(heap.realloc(ptr, layout(10, 8), tests::opaque(std::size_t{SIZE_MAX})) == nullptr);
+    heap.dealloc(ptr, layout(10, 8));
+  }
+}
+
+namespace {
+
+struct LimitedBackend {
+  static inline constinit const sysalloc::Limited<sysalloc::System> limited{};
+  void* alloc(Layout layout) const noexcept { return limited.alloc(layout); }
+  void dealloc(void* ptr, Layout layout) const noexcept { limited.dealloc(ptr, layout); }
+};
+
+}  // namespace
+
+TEST_CASE("a budget is kept, and used again when blocks came back") {
+  using Heap = Cached<LimitedBackend>;
+  const Heap heap;
+  constexpr std::size_t budget = 32 << 20;
+  LimitedBackend::limited.set_limit(budget);
+  for (const std::size_t size : {100, 3000, 50'000, 700'000, 3'000'000}) {
+    CAPTURE(size);
+    std::size_t first = 0;
+    for (int round = 0; round < 3; ++round) {
+      std::vector<void*> blocks;
+      while (void* const ptr = heap.alloc(layout(size))) {
+        tests::fill_words(ptr, size, blocks.size());
+        blocks.push_back(ptr);
+      }
+      CHECK(LimitedBackend::limited.used() <= budget);
+      // Most of the budget is blocks.
+      CHECK(blocks.size() * size > budget / 2);
+      if (round == 0) first = blocks.size();
+      CHECK(blocks.size() == first);
+      bool intact = true;
+      for (std::size_t i = 0; i < blocks.size(); ++i) {
+        intact = intact && tests::holds_words(blocks[i], size, i);
+        heap.dealloc(blocks[i], layout(size));
+      }
+      CHECK(intact);
+      Heap::purge();
+    }
+  }
+}

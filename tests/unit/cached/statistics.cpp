@@ -1,0 +1,180 @@
+// stats() and purge(): what the heap says it holds is what the test holds, and what the backend
+// gave.
+
+#include <doctest/doctest.h>
+
+#include <cstddef>
+#include <cstdlib>
+#include <sysalloc/cached.hpp>
+#include <utility>
+#include <vector>
+
+#include "../support/threads.hpp"
+#include "support.hpp"
+
+namespace {
+
+namespace c = sysalloc::detail::cached;
+using sysalloc::CachedStats;
+using sysalloc::Layout;
+
+Layout layout(std::size_t size, std::size_t align = 8) {
+  return Layout::from_size_align_unchecked(size, align);
+}
+
+struct Tag {};
+using Backend = tests::Backend<Tag>;
+using Heap = sysalloc::Cached<Backend>;
+constexpr Heap heap;
+
+// The bytes in size classes by their state, which must be all that the slabs hold.
+std::size_t bytes_of(const CachedStats::Class& entry) {
+  return (entry.blocks_live + entry.blocks_cached + entry.blocks_free) * entry.size;
+}
+
+}  // namespace
+
+TEST_CASE("a fresh heap holds nothing, and asking changes nothing") {
+  const CachedStats stats = Heap::stats();
+  CHECK(stats.live == 0);
+  CHECK(stats.cached == 0);
+  CHECK(stats.free == 0);
+  CHECK(stats.dirty == 0);
+  CHECK(stats.large == 0);
+  CHECK(stats.mapped == 0);
+  CHECK(Backend::bytes() == 0);
+}
+
+TEST_CASE("what is live is what the test holds, class by class") {
+  std::vector<std::pair<void*, Layout>> blocks;
+  std::size_t live = 0;
+  for (std::size_t i = 1; i < c::class_count; ++i) {
+    const auto each = layout(c::class_info[i].size);
+    for (std::size_t n = 0; n < 1 + i % 5; ++n) {
+      blocks.emplace_back(heap.alloc(each), each);
+      REQUIRE(blocks.back().first != nullptr);
+      live += each.size();
+    }
+  }
+  const CachedStats small = Heap::stats();
+  CHECK(small.live == live);
+  CHECK(small.large == 0);
+  for (std::size_t i = 1; i < c::class_count; ++i) {
+    const CachedStats::Class& entry = small.classes[i];
+    CAPTURE(i);
+    CHECK(entry.size == c::class_info[i].size);
+    CHECK(entry.blocks_live == 1 + i % 5);
+    CHECK(bytes_of(entry) == entry.slabs * c::class_info[i].blocks * entry.size);
+  }
+
+  const std::size_t large = (2 << 20) + 1;
+  void* const large_ptr = heap.alloc(layout(large));
+  const CachedStats both = Heap::stats();
+  CHECK(both.large >= large);
+  CHECK(both.large < large + 4096);
+  CHECK(both.live == live + both.large);
+  // Asked twice, the same.
+  CHECK(Heap::stats().live == both.live);
+  CHECK(both.mapped == Backend::bytes());
+  CHECK(both.mapped >= both.live + both.cached + both.free + both.dirty);
+
+  heap.dealloc(large_ptr, layout(large));
+  for (const auto& [ptr, each] : blocks) heap.dealloc(ptr, each);
+  const CachedStats after = Heap::stats();
+  CHECK(after.live == 0);
+  CHECK(after.large == 0);
+  CHECK(after.cached > 0);
+  CHECK(after.mapped == Backend::bytes());
+}
+
+TEST_CASE("purge gives everything back but what describes the rest") {
+  Heap::purge();
+  const CachedStats stats = Heap::stats();
+  CHECK(stats.cached == 0);
+  CHECK(stats.free == 0);
+  CHECK(stats.dirty == 0);
+  CHECK(stats.mapped == stats.metadata);
+  CHECK(stats.mapped == Backend::bytes());
+  CHECK(stats.metadata < 2 << 20);
+}
+
+TEST_CASE("purge keeps the blocks") {
+  std::vector<std::pair<void*, Layout>> blocks;
+  tests::Random random(tests::seed());
+  for (std::size_t i = 0; i < 3000; ++i) {
+    const auto each = layout(tests::log_uniform(random, 16, 40'000));
+    void* const ptr = heap.alloc(each);
+    REQUIRE(ptr != nullptr);
+    tests::fill_words(ptr, each.size(), i);
+    blocks.emplace_back(ptr, each);
+  }
+  // Between live blocks, so that slabs and segments stay in part.
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (i % 10 != 0) heap.dealloc(blocks[i].first, blocks[i].second);
+  }
+  const std::size_t live = Heap::stats().live;
+  for (int i = 0; i < 3; ++i) Heap::purge();
+  CHECK(Heap::stats().live == live);
+  bool intact = true;
+  for (std::size_t i = 0; i < blocks.size(); i += 10) {
+    intact = intact && tests::holds_words(blocks[i].first, blocks[i].second.size(), i);
+  }
+  CHECK(intact);
+  // What was given back serves again.
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    auto& [ptr, each] = blocks[i];
+    if (i % 10 == 0) continue;
+    ptr = heap.alloc(each);
+    REQUIRE(ptr != nullptr);
+    tests::fill_words(ptr, each.size(), i);
+  }
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    intact = intact && tests::holds_words(blocks[i].first, blocks[i].second.size(), i);
+    heap.dealloc(blocks[i].first, blocks[i].second);
+  }
+  CHECK(intact);
+  CHECK(Heap::stats().live == 0);
+}
+
+TEST_CASE("threads at work at the same time are counted, and their caches come back") {
+  const std::size_t before = Heap::stats().live;
+  tests::Threads threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.add([] {
+      for (int n = 0; n < 20'000; ++n) {
+        void* const ptr = heap.alloc(layout(40));
+        heap.dealloc(ptr, layout(40));
+        if (n % 1000 == 0) {
+          const CachedStats stats = Heap::stats();
+          // At most one block of each thread, and those that are being counted.
+          if (stats.mapped == 0) std::abort();
+        }
+      }
+    });
+  }
+  threads.join();
+  CHECK(Heap::stats().live == before);
+  Heap::purge();
+  CHECK(Heap::stats().cached == 0);
+}
+
+TEST_CASE("a wrong size is repaired and counted") {
+  struct Wrong {};
+  using WrongHeap = sysalloc::Cached<tests::Backend<Wrong>>;
+  const WrongHeap wrong;
+  const std::vector<std::pair<std::size_t, std::size_t>> sizes = {
+      {100, 10}, {10, 100}, {100, 2 << 20}, {2 << 20, 100}, {2 << 20, 3 << 20}, {70'000, 8}};
+  std::size_t count = 0;
+  for (const auto& [size, said] : sizes) {
+    void* const ptr = wrong.alloc(layout(size));
+    REQUIRE(ptr != nullptr);
+    wrong.dealloc(ptr, layout(said));
+    ++count;
+    CHECK(WrongHeap::stats().wrong_sizes == count);
+    CHECK(WrongHeap::stats().live == 0);
+  }
+  // Another size of the same class is none.
+  void* const ptr = wrong.alloc(layout(100));
+  wrong.dealloc(ptr, layout(98));
+  CHECK(WrongHeap::stats().wrong_sizes == count);
+}
