@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--full",
         action="store_true",
-        help="long run: more rounds, longer and larger ones; no time limit",
+        help="more rounds, longer and larger ones; takes about an hour",
     )
     add("--filter", metavar="REGEX", help="only the workloads whose name matches")
     add("--allocators", metavar="LIST", help="only these, separated by commas (see below)")

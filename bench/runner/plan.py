@@ -12,6 +12,7 @@ BUDGET_S = 165.0
 
 MIN_RUNS = 3
 MAX_RUNS = 15
+FULL_RUNS = 10
 MICRO_RUNS_TO_ONE = 2
 """How many runs a micro workload is to have for each one of an application, if the time allows."""
 
@@ -35,7 +36,7 @@ class Plan:
         Given how long it takes to run all of the ones, and all of the others, once.
         """
         if self.runs is not None or self.budget_s is None:
-            return self.runs or MAX_RUNS, self.runs or MAX_RUNS * MICRO_RUNS_TO_ONE
+            return self.runs or FULL_RUNS, self.runs or FULL_RUNS * MICRO_RUNS_TO_ONE
         whole = _fitting(self.budget_s, whole_s + MICRO_RUNS_TO_ONE * micro_s, MAX_RUNS)
         left = self.budget_s - whole * whole_s
         return whole, _fitting(left, micro_s, whole * MICRO_RUNS_TO_ONE)
