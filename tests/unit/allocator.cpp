@@ -255,11 +255,16 @@ TEST_CASE("by_ref of an empty type may outlive the object it was taken from") {
   global.deallocate(block->data(), layout(10, 8));
 }
 
-TEST_CASE("by_ref of a temporary by_ref refers to the allocator itself") {
+TEST_CASE("by_ref of a by_ref refers to the allocator itself") {
   const Minimal a;
-  const auto ref = a.by_ref().by_ref();
-  const auto block = ref.allocate(layout(10, 8));
+  const Minimal other;
+  auto first = a.by_ref();
+  const auto second = first.by_ref();
+  // Were it a reference to the reference, it would follow.
+  first = other.by_ref();
+  const auto block = second.allocate(layout(10, 8));
   REQUIRE(block);
-  ref.deallocate(block->data(), layout(10, 8));
+  second.deallocate(block->data(), layout(10, 8));
   CHECK(a.log == Log{"alloc 10/8", "dealloc 10/8"});
+  CHECK(other.log.empty());
 }

@@ -132,8 +132,7 @@ TEST_CASE("counts are exact after many threads, and may be read meanwhile") {
   std::atomic<bool> done{false};
   std::atomic<std::size_t> absurd{0};
   std::atomic<std::size_t> bytes_asked{0};
-  tests::Threads reader;
-  reader.add([&] {
+  std::thread reader([&] {
     while (!done) {
       const CountingStats stats = a.stats();
       // More than could ever be live shows a count that went below zero for a moment.
@@ -175,6 +174,27 @@ TEST_CASE("counts are exact after many threads, and may be read meanwhile") {
   CHECK(stats.bytes_total == bytes_asked);
   CHECK(stats.bytes_peak <= threads * 2000);
   CHECK(stats.bytes_peak > 0);
+}
+
+TEST_CASE("no count is lost when threads do nothing but count") {
+  constexpr std::size_t threads = 4;
+  constexpr std::size_t rounds = 100'000;
+  const Counting<tests::Nothing> a;
+  {
+    tests::Threads workers;
+    for (std::size_t t = 0; t < threads; ++t) {
+      workers.add([&] {
+        for (std::size_t i = 0; i < rounds; ++i) a.dealloc(a.alloc(layout(3, 1)), layout(3, 1));
+      });
+    }
+  }
+  const CountingStats stats = a.stats();
+  CHECK(stats.bytes_live == 0);
+  CHECK(stats.blocks_live == 0);
+  CHECK(stats.bytes_total == threads * rounds * 3);
+  CHECK(stats.blocks_total == threads * rounds);
+  CHECK(stats.bytes_peak >= 3);
+  CHECK(stats.bytes_peak <= threads * 3);
 }
 
 TEST_CASE("the peak is exact when threads reach it together") {

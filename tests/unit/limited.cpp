@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "support/bytes.hpp"
+#include "support/mock.hpp"
 #include "support/threads.hpp"
 
 namespace {
@@ -135,6 +136,18 @@ TEST_CASE("what is refused is not asked of the allocator below") {
   CHECK(a.alloc(layout(11, 1)) == nullptr);
   CHECK(a.alloc_zeroed(layout(11, 1)) == nullptr);
   CHECK(below.attempts() == 0);
+
+  // Also where the sum of what is in use and what is asked for would wrap around.
+  const Limited<sysalloc::ByRef<sysalloc::Failing<System>>> b(100, below.by_ref());
+  void* const one = b.alloc(layout(50, 1));
+  void* const two = b.alloc(layout(50, 1));
+  REQUIRE(one != nullptr);
+  REQUIRE(two != nullptr);
+  CHECK(b.realloc(one, layout(50, 1), std::size_t{SIZE_MAX}) == nullptr);
+  CHECK(b.used() == 100);
+  CHECK(below.attempts() == 2);
+  b.dealloc(one, layout(50, 1));
+  b.dealloc(two, layout(50, 1));
 }
 
 TEST_CASE("the limit may change at any time") {
@@ -205,4 +218,29 @@ TEST_CASE("threads never have more than the limit between them, not for a moment
   // Both happened, or the test tells nothing.
   CHECK(served > 0);
   CHECK(refused > 0);
+}
+
+TEST_CASE("a budget for one block has one holder at a time") {
+  const Limited<tests::Nothing> a(100);
+  std::atomic<int> holders{0};
+  std::atomic<std::size_t> faults{0};
+  std::atomic<std::size_t> served{0};
+  {
+    tests::Threads workers;
+    for (int t = 0; t < 4; ++t) {
+      workers.add([&] {
+        for (int i = 0; i < 100'000; ++i) {
+          void* const ptr = a.alloc(layout(100, 8));
+          if (ptr == nullptr) continue;
+          if (holders.fetch_add(1) != 0) ++faults;
+          ++served;
+          holders.fetch_sub(1);
+          a.dealloc(ptr, layout(100, 8));
+        }
+      });
+    }
+  }
+  CHECK(faults == 0);
+  CHECK(served > 0);
+  CHECK(a.used() == 0);
 }

@@ -260,14 +260,18 @@ TEST_CASE("the allocator travels with the block on copy, move and swap") {
 }
 
 TEST_CASE("a ByRef is kept by value") {
+  using Ref = sysalloc::ByRef<tests::Minimal>;
   const tests::Minimal minimal;
+  const tests::Minimal other;
   {
-    using Ref = sysalloc::ByRef<tests::Minimal>;
-    // The temporary reference is gone when the vector allocates.
-    std::vector<int, StdAllocator<int, Ref>> vector{StdAllocator<int, Ref>(minimal.by_ref())};
+    Ref ref = minimal.by_ref();
+    std::vector<int, StdAllocator<int, Ref>> vector{StdAllocator<int, Ref>(ref)};
+    // Were it kept by address, the vector would follow.
+    ref = other.by_ref();
     vector.reserve(10);
   }
   CHECK(minimal.log == tests::Log{"alloc 40/4", "dealloc 40/4"});
+  CHECK(other.log.empty());
 }
 
 TEST_CASE("the layout is that of the array, and of nothing when there are none") {

@@ -3,7 +3,9 @@
 //   Minimal    the two required members
 //   Full       every optional member too
 //
-// Each lives on the stack of a test; the log is for one thread.
+// Each lives on the stack of a test; the log is for one thread. And one that does next to nothing:
+//
+//   Nothing    one address for all, so that threads spend their time in the wrapper over it
 
 #ifndef SYSALLOC_TESTS_UNIT_SUPPORT_MOCK_HPP_
 #define SYSALLOC_TESTS_UNIT_SUPPORT_MOCK_HPP_
@@ -75,6 +77,13 @@ struct Full : sysalloc::AllocatorInterface<Full> {
   }
 
   mutable Log log;
+};
+
+struct Nothing {
+  void* alloc(sysalloc::Layout /*layout*/) const noexcept {
+    return sysalloc::Layout::of<std::max_align_t>().dangling();
+  }
+  void dealloc(void* /*ptr*/, sysalloc::Layout /*layout*/) const noexcept {}
 };
 
 }  // namespace tests

@@ -79,11 +79,14 @@ class Ledger {
     return sysalloc::Layout::from_size_align(layout.size() + offset(layout), align);
   }
 
-  Entry* vacant() { return find(nullptr); }
+  Entry* vacant() {
+    if (Entry* const entry = find(nullptr)) return entry;
+    return end_ < entries_.size() ? &entries_[end_++] : nullptr;
+  }
 
   Entry* find(const void* block) {
-    for (Entry& entry : entries_) {
-      if (entry.block == block) return &entry;
+    for (std::size_t i = 0; i < end_; ++i) {
+      if (entries_[i].block == block) return &entries_[i];
     }
     return nullptr;
   }
@@ -103,7 +106,8 @@ class Ledger {
   }
 
   std::mutex mutex_;
-  std::array<Entry, 2048> entries_{};
+  std::array<Entry, 4096> entries_{};
+  std::size_t end_ = 0;  // one past the last entry that was ever used
   bool exhausted_ = false;
   std::size_t bytes_ = 0;
   std::size_t blocks_ = 0;
