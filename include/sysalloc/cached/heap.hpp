@@ -505,7 +505,7 @@ class Heap {
   static void put_blocks(void** blocks, std::size_t count, SizeClass c) noexcept {
     // Blocks of other shards than the first one's stay for another round.
     while (count != 0) {
-      Shard& shard = shards_[slab_of(blocks[0], c)->shard];
+      Shard& shard = shards_[slab_of(blocks[0], c, [] {})->shard];
       Empties empties;
       bool over = false;
       {
@@ -531,11 +531,17 @@ class Heap {
     std::size_t count_ = 0;
   };
 
-  static Slab* slab_of(void* ptr, SizeClass c) noexcept {
+  /// The slab of a block that came into a cache as one of class `c`. Calls `before_report` before
+  /// it ends the program.
+  template <class BeforeReport>
+  static Slab* slab_of(void* ptr, SizeClass c, BeforeReport before_report) noexcept {
     Slab* const slab = map.slab(ptr);
     // The block was of a slab of this class when it came into the cache. If it is not any more, the
     // slab went when all its blocks were free, this one too.
-    if (slab == nullptr || slab->size_class != c) report_double_free(ptr, class_info[c].size);
+    if (slab == nullptr || slab->size_class != c) [[unlikely]] {
+      before_report();
+      report_double_free(ptr, class_info[c].size);
+    }
     return slab;
   }
 
@@ -552,14 +558,16 @@ class Heap {
     const auto shard_index = static_cast<std::uint16_t>(&shard - shards_.data());
     std::size_t left = 0;
     std::size_t put = 0;
+    // A program may catch the signal that ends it, and allocate.
+    const auto before_report = [&shard] { shard.mutex.unlock(); };
     for (std::size_t i = 0; i < count; ++i) {
       void* const ptr = blocks[i];
-      Slab* const slab = slab_of(ptr, c);
+      Slab* const slab = slab_of(ptr, c, before_report);
       if (slab->shard != shard_index || empties.full()) [[unlikely]] {
         blocks[left++] = ptr;
         continue;
       }
-      slab->put(info, ptr);
+      slab->put(info, ptr, before_report);
       ++put;
       if (slab->free == 1 || slab->free == info.blocks) [[unlikely]] {
         shard.note_free(c, put);

@@ -144,17 +144,21 @@ struct alignas(64) Slab : ListNode {
   }
 
   /// Marks the block at `ptr` free. Ends the program when it is free already or no block begins
-  /// there.
-  void put(const ClassInfo& info, const void* ptr) noexcept {
+  /// there, and calls `before_report` before that.
+  template <class BeforeReport>
+  void put(const ClassInfo& info, const void* ptr, BeforeReport before_report) noexcept {
     const std::size_t offset = reinterpret_cast<std::uintptr_t>(ptr) - base;
     const std::size_t index = (offset * info.reciprocal) >> reciprocal_shift;
     if (index * info.size != offset || index >= info.blocks) [[unlikely]] {
+      before_report();
       report_interior(ptr, info.size);
     }
     std::uint64_t& word = words()[index / word_bits];
     const std::uint64_t bit = std::uint64_t{1} << (index % word_bits);
-    if ((word & bit) != 0) [[unlikely]]
+    if ((word & bit) != 0) [[unlikely]] {
+      before_report();
       report_double_free(ptr, info.size);
+    }
     word |= bit;
     if (index / word_bits < first_word) first_word = static_cast<std::uint32_t>(index / word_bits);
     ++free;
