@@ -82,11 +82,13 @@ std::atomic<int> key_calls{0};
 pthread_key_t early_key;
 pthread_key_t late_key;
 
-// Comes back as often as POSIX lets it, and so outlives every cache that the thread may have.
+// Comes back as often as POSIX lets it, and so outlives every cache that the thread may have. Not
+// in the last round of a sanitizer, where it takes its own account of the thread down.
 void at_key(pthread_key_t key, void* value) {
+  thread_local int calls = 0;
   exercise();
   ++key_calls;
-  pthread_setspecific(key, value);
+  if (!tests::under_sanitizer || ++calls < 3) pthread_setspecific(key, value);
 }
 
 }  // namespace
@@ -105,8 +107,7 @@ TEST_CASE("destructors of thread_local objects and of pthread keys allocate and 
     }).join();
   }
   // The C library calls them up to PTHREAD_DESTRUCTOR_ITERATIONS times.
-  CHECK(key_calls >= 40);
-  CHECK(key_calls % 40 == 0);
+  CHECK(key_calls >= 80);
   pthread_key_delete(early_key);
   pthread_key_delete(late_key);
   check_nothing_is_lost();

@@ -1,0 +1,270 @@
+// What Cached says, and how it ends a program that frees what it must not. Each mistake is made in
+// a child; what it wrote and how it ended is looked at here.
+
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <sysalloc/cached.hpp>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "support.hpp"
+
+namespace {
+
+using sysalloc::Layout;
+
+Layout layout(std::size_t size, std::size_t align = 8) {
+  return Layout::from_size_align_unchecked(size, align);
+}
+
+struct Tag {};
+using Heap = sysalloc::Cached<tests::Backend<Tag>>;
+constexpr Heap heap;
+
+struct Ending {
+  std::string text;
+  int signal = 0;
+  int status = 0;
+
+  [[nodiscard]] bool aborted() const { return signal == SIGABRT; }
+  [[nodiscard]] bool says(const std::string& what) const {
+    return text.find(what) != std::string::npos;
+  }
+};
+
+// Runs `mistake` in a child, which has the heap as it is now.
+template <class Mistake>
+Ending end_of(Mistake mistake) {
+  std::array<int, 2> ends{};
+  REQUIRE(pipe(ends.data()) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    // doctest's handler would report a failed test.
+    std::signal(SIGABRT, SIG_DFL);
+    dup2(ends[1], STDERR_FILENO);
+    alarm(60);
+    mistake();
+    _exit(0);
+  }
+  close(ends[1]);
+  Ending ending;
+  std::array<char, 512> buffer{};
+  for (;;) {
+    const ssize_t got = read(ends[0], buffer.data(), buffer.size());
+    if (got <= 0) break;
+    ending.text.append(buffer.data(), static_cast<std::size_t>(got));
+  }
+  close(ends[0]);
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  if (WIFSIGNALED(status)) ending.signal = WTERMSIG(status);
+  if (WIFEXITED(status)) ending.status = WEXITSTATUS(status);
+  return ending;
+}
+
+std::string address(const void* ptr) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%#zx", reinterpret_cast<std::uintptr_t>(ptr));
+  return text.data();
+}
+
+std::byte* alloc(std::size_t size) { return static_cast<std::byte*>(heap.alloc(layout(size))); }
+
+// Makes every block leave the cache of the thread.
+void flush() { Heap::purge(); }
+
+}  // namespace
+
+TEST_CASE("a block freed twice") {
+  // 100 is one of many in a slab, 40,000 has a span to itself.
+  for (const std::size_t size : {std::size_t{16}, std::size_t{100}, std::size_t{5000}}) {
+    CAPTURE(size);
+    std::byte* const ptr = alloc(size);
+    std::byte* const other = alloc(size);
+    const Ending ending = end_of([&] {
+      heap.dealloc(ptr, layout(size));
+      heap.dealloc(ptr, layout(size));
+      flush();
+    });
+    CAPTURE(ending.text);
+    CHECK(ending.aborted());
+    CHECK(ending.says("sysalloc: block freed twice at " + address(ptr)));
+    CHECK(ending.says("size class of " + std::to_string(heap.usable_size(ptr)) + " bytes"));
+    CHECK(ending.says("AddressSanitizer or valgrind"));
+    heap.dealloc(ptr, layout(size));
+    heap.dealloc(other, layout(size));
+  }
+}
+
+TEST_CASE("a block freed again after it left the cache") {
+  std::byte* const ptr = alloc(100);
+  std::byte* const other = alloc(100);
+  for (const bool sized : {true, false}) {
+    const Ending ending = end_of([&] {
+      heap.dealloc(ptr, layout(100));
+      flush();
+      if (sized) {
+        heap.dealloc(ptr, layout(100));
+      } else {
+        heap.dealloc_unsized(ptr, 8);
+      }
+      flush();
+    });
+    CAPTURE(ending.text);
+    CHECK(ending.aborted());
+    CHECK(ending.says("sysalloc: block freed twice at " + address(ptr)));
+  }
+  heap.dealloc(ptr, layout(100));
+  heap.dealloc(other, layout(100));
+}
+
+TEST_CASE("a block freed again after its whole slab or span is free") {
+  // Another block keeps the segment, so that its memory stays the heap's.
+  std::byte* const keeper = alloc(64);
+  for (const std::size_t size : {std::size_t{100}, std::size_t{40'000}, std::size_t{500'000}}) {
+    CAPTURE(size);
+    std::byte* ptr = nullptr;
+    std::byte* const shown = alloc(size);
+    heap.dealloc(shown, layout(size));
+    const Ending ending = end_of([&] {
+      ptr = alloc(size);
+      heap.dealloc(ptr, layout(size));
+      flush();
+      heap.dealloc(ptr, layout(size));
+      flush();
+    });
+    CAPTURE(ending.text);
+    CHECK(ending.aborted());
+    CHECK(ending.says("sysalloc: block freed twice at 0x"));
+  }
+  heap.dealloc(keeper, layout(64));
+}
+
+TEST_CASE("a block freed twice by two threads") {
+  std::byte* const ptr = alloc(100);
+  std::byte* const other = alloc(100);
+  const Ending ending = end_of([&] {
+    heap.dealloc(ptr, layout(100));
+    // At its end, the thread's cache is emptied.
+    std::thread([&] { heap.dealloc(ptr, layout(100)); }).join();
+    flush();
+  });
+  CAPTURE(ending.text);
+  CHECK(ending.aborted());
+  CHECK(ending.says("sysalloc: block freed twice at " + address(ptr)));
+  heap.dealloc(ptr, layout(100));
+  heap.dealloc(other, layout(100));
+}
+
+TEST_CASE("a block freed twice is found when a full cache is flushed by the program itself") {
+  std::byte* const ptr = alloc(100);
+  const Ending ending = end_of([&] {
+    std::vector<std::byte*> blocks;
+    for (int i = 0; i < 10'000; ++i) blocks.push_back(alloc(100));
+    heap.dealloc(ptr, layout(100));
+    heap.dealloc(ptr, layout(100));
+    for (std::byte* const block : blocks) heap.dealloc(block, layout(100));
+  });
+  CAPTURE(ending.text);
+  CHECK(ending.aborted());
+  CHECK(ending.says("sysalloc: block freed twice at " + address(ptr)));
+  heap.dealloc(ptr, layout(100));
+}
+
+TEST_CASE("a pointer into a block") {
+  // In a slab; in the first unit of a span; in a later one; in both of a large block.
+  const std::vector<std::pair<std::size_t, std::size_t>> sizes = {
+      {100, 16},         {100, 1},        {30'000, 4096},    {100'000, 16},
+      {300'000, 70'000}, {3 << 20, 4096}, {3 << 20, 1 << 20}};
+  for (const auto& [size, offset] : sizes) {
+    CAPTURE(size);
+    CAPTURE(offset);
+    std::byte* const ptr = alloc(size);
+    for (const bool sized : {true, false}) {
+      const Ending ending = end_of([&] {
+        if (sized) {
+          heap.dealloc(ptr + offset, layout(size));
+        } else {
+          heap.dealloc_unsized(ptr + offset, 8);
+        }
+        flush();
+      });
+      CAPTURE(ending.text);
+      CHECK(ending.aborted());
+      CHECK(ending.says("sysalloc: interior pointer freed at " + address(ptr + offset)));
+      CHECK(ending.says("Delete the address that operator new returned"));
+    }
+    heap.dealloc(ptr, layout(size));
+  }
+}
+
+TEST_CASE("a foreign pointer without a size, of which the backend needs one") {
+  void* const ptr = std::malloc(100);
+  const Ending ending = end_of([&] { heap.dealloc_unsized(ptr, 8); });
+  CAPTURE(ending.text);
+  CHECK(ending.aborted());
+  CHECK(ending.says("sysalloc: foreign pointer freed at " + address(ptr)));
+  CHECK(ending.says("Free it with the function that belongs to what allocated it"));
+  std::free(ptr);
+}
+
+TEST_CASE("a wrong size ends the program or is repaired, as the build says") {
+  const std::vector<std::pair<std::size_t, std::size_t>> sizes = {
+      {100, 10}, {100, 2000}, {100, 2 << 20}, {70'000, 8}, {2 << 20, 8}, {2 << 20, 3 << 20}};
+  for (const auto& [size, said] : sizes) {
+    CAPTURE(size);
+    CAPTURE(said);
+    std::byte* const ptr = alloc(size);
+    const std::size_t usable = heap.usable_size(ptr);
+    const Ending ending = end_of([&] {
+      heap.dealloc(ptr, layout(said));
+      _exit(static_cast<int>(Heap::stats().wrong_sizes));
+    });
+    CAPTURE(ending.text);
+#if defined(SYSALLOC_HARDENING_ABORT)
+    CHECK(ending.aborted());
+    CHECK(ending.says("sysalloc: block freed with a wrong size at " + address(ptr)));
+    CHECK(ending.says("it has " + std::to_string(usable) + " bytes (its size class)"));
+    CHECK(ending.says("deleted as one of " + std::to_string(said)));
+    CHECK(ending.says("hardening=repair"));
+#else
+    static_cast<void>(usable);
+    CHECK(ending.signal == 0);
+    CHECK(ending.status == 1);
+    CHECK(ending.text.empty());
+#endif
+    heap.dealloc(ptr, layout(size));
+  }
+}
+
+TEST_CASE("the program may catch the signal and allocate before it ends") {
+  std::byte* const ptr = alloc(100);
+  std::byte* const other = alloc(100);
+  const Ending ending = end_of([&] {
+    std::signal(SIGABRT, [](int) {
+      // Of another class, but from the same shard.
+      std::vector<std::byte*> blocks;
+      for (int i = 0; i < 3000; ++i) blocks.push_back(alloc(3000));
+      for (std::byte* const block : blocks) heap.dealloc(block, layout(3000));
+      _exit(42);
+    });
+    heap.dealloc(ptr, layout(100));
+    heap.dealloc(ptr, layout(100));
+    flush();
+  });
+  CAPTURE(ending.text);
+  CHECK(ending.says("block freed twice"));
+  CHECK(ending.status == 42);
+  heap.dealloc(ptr, layout(100));
+  heap.dealloc(other, layout(100));
+}
