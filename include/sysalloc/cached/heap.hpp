@@ -32,6 +32,7 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <sysalloc/cached/metadata.hpp>
@@ -56,6 +57,10 @@ inline constexpr bool wrong_size_is_fatal = true;
 #else
 inline constexpr bool wrong_size_is_fatal = false;
 #endif
+
+/// Prints the table of the heap over `Backend`; in stats.hpp.
+template <GlobalAlloc Backend>
+void print_stats() noexcept;
 
 template <GlobalAlloc Backend>
 class Heap {
@@ -225,10 +230,6 @@ class Heap {
     }
   }
 
-  /// Called once, before the heap serves its first slow call.
-  using Callback = void (*)() noexcept;
-  static inline constinit std::atomic<Callback> at_first_use{nullptr};
-
  private:
   static std::size_t units_of(std::size_t bytes) noexcept {
     return (bytes + unit_size - 1) / unit_size;
@@ -375,7 +376,9 @@ class Heap {
       fatal("no pthread key is left for the thread caches");
     }
     pthread_atfork(lock_all, unlock_all, unlock_all);
-    if (const Callback callback = at_first_use.load(std::memory_order_relaxed)) callback();
+    // Registered before nearly everything else, so it runs after nearly everything else. Where that
+    // fails there is no table.
+    if (os::wants_stats()) static_cast<void>(std::atexit(print_stats<Backend>));
     ready_.store(true, std::memory_order_release);
   }
 

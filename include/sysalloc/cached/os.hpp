@@ -57,6 +57,12 @@ inline bool memory_checker_present() noexcept {
   return false;
 }
 
+/// Does the environment ask for a table of statistics at exit?
+inline bool wants_stats() noexcept {
+  const char* const value = std::getenv("SYSALLOC_STATS");
+  return value != nullptr && std::strcmp(value, "1") == 0;
+}
+
 }  // namespace sysalloc::detail::cached::os
 
 #endif  // SYSALLOC_CACHED_OS_HPP_

@@ -99,6 +99,11 @@ inline void print(const CachedStats& stats) noexcept {
   }
 }
 
+template <GlobalAlloc Backend>
+void print_stats() noexcept {
+  print(gather<Backend>());
+}
+
 }  // namespace detail::cached
 }  // namespace sysalloc
 
