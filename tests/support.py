@@ -76,7 +76,10 @@ def environment(**changes):
     env = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("LD_PRELOAD", "CXX", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "DESTDIR", "CFLAGS")
+        # Meson names the libraries of its own build in LD_LIBRARY_PATH, which goes before the path
+        # that a program was linked with.
+        if name not in ("LD_PRELOAD", "LD_LIBRARY_PATH", "CXX", "CXXFLAGS", "CPPFLAGS", "LDFLAGS",
+                        "DESTDIR", "CFLAGS")
         and not name.endswith("SAN_OPTIONS")
         and not name.startswith("MESON")
         and name != "MALLOC_PERTURB_"

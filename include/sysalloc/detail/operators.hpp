@@ -159,7 +159,7 @@ class Operators {
       return nullptr;
     }
 #else
-    return allocate_no_exceptions(size, default_new_align);
+    return allocate_no_exceptions(size, no_align);
 #endif
   }
 
@@ -214,9 +214,9 @@ class Operators {
       void* const ptr = Blocks<A>::alloc(default_layout(size));
       if (ptr != nullptr) [[likely]]
         return ptr;
-      return allocate_again(size, default_new_align);
+      return allocate_again(size, no_align);
     }
-    return allocate_odd_size(size, default_new_align);
+    return allocate_odd_size(size, no_align);
   }
 
   static void* allocate_aligned_checked(std::size_t size, std::size_t align) {
@@ -242,14 +242,17 @@ class Operators {
     Blocks<A>::dealloc(ptr, default_layout(served_size(size)));
   }
 
+  // What the slow paths get for a form that names no alignment.
+  static constexpr std::size_t no_align = 0;
+
   // The largest size of a valid Layout. Zero for the one alignment that leaves no room.
   static constexpr std::size_t max_size(std::size_t align) noexcept {
-    return std::size_t{PTRDIFF_MAX} + 1 - align;
+    return std::size_t{PTRDIFF_MAX} + 1 - (align == no_align ? default_new_align : align);
   }
 
   static Layout layout_of(std::size_t size, std::size_t align) noexcept {
-    return align == default_new_align ? default_layout(size)
-                                      : Layout::from_size_align_unchecked(size, align);
+    return align == no_align ? default_layout(size)
+                             : Layout::from_size_align_unchecked(size, align);
   }
 
   // The loop that [new.delete.single] requires after a failed attempt: ask the new_handler for
