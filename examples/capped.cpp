@@ -13,7 +13,7 @@ SYSALLOC_GLOBAL_ALLOCATOR(Capped);
 
 int main() {
   constexpr std::size_t megabyte = std::size_t{1} << 20;
-  Capped& memory = sysalloc::global_allocator<Capped>();
+  auto& memory = sysalloc::global_allocator<Capped>();
   memory.set_limit(memory.used() + 10 * megabyte);
 
   std::vector<std::vector<char>> cache;

@@ -7,7 +7,9 @@
 #include <sysalloc/global_allocator.hpp>
 #include <sysalloc/system.hpp>
 
-static std::atomic<std::size_t> allocated{0};
+namespace {
+std::atomic<std::size_t> allocated{0};
+}  // namespace
 
 struct Counter {
   void* alloc(sysalloc::Layout layout) const noexcept {
@@ -24,7 +26,7 @@ struct Counter {
 SYSALLOC_GLOBAL_ALLOCATOR(Counter);
 
 // Made before main, so its bytes are counted by then.
-static const std::string greeting(1000, '!');
+const std::string greeting(1000, '!');
 
 int main() {
   const std::size_t before_main = allocated;

@@ -1,7 +1,7 @@
 // System used directly, in a program whose global allocator is another one: the two do not meet.
 
 #include <iostream>
-#include <memory>
+#include <string>
 #include <sysalloc/counting.hpp>
 #include <sysalloc/global_allocator.hpp>
 #include <sysalloc/system.hpp>
@@ -22,6 +22,7 @@ int main() {
   sysalloc::System{}.deallocate(block->data(), layout);
 
   before = blocks();
-  const auto numbers = std::make_unique<int[]>(1000);
-  std::cout << "make_unique took " << blocks() - before << " block of the global allocator\n";
+  const std::string stars(40, '*');
+  const std::size_t taken = blocks() - before;
+  std::cout << stars << " took " << taken << " block of the global allocator\n";
 }

@@ -36,7 +36,7 @@ TEST_CASE("the count returns to where it was when everything is deleted") {
   const sysalloc::CountingStats before = stats();
   sysalloc::CountingStats during;
   {
-    const auto array = std::make_unique<int[]>(tests::opaque(std::size_t{1000}));
+    const auto array = std::unique_ptr<int[]>(tests::opaque(new int[1000]));
     const std::vector<std::string> words(100, word);
     during = stats();
   }

@@ -1,9 +1,9 @@
 // Ledger: an account of every block, behind a global allocator that must not allocate itself.
 //
-// It checks what an allocator cannot see by itself: that each block comes back just once, and with
-// the layout it was asked for. And it gives no more than was asked for: a block is aligned to its
-// layout's alignment and not to twice that, so that an alignment nobody asked for is not there by
-// the grace of malloc.
+// It checks what an allocator cannot see by itself: that each layout is valid and not of size zero,
+// and that each block comes back just once, with the layout it was asked for. And it gives no more
+// than was asked for: a block is aligned to its layout's alignment and not to twice that, so that
+// an alignment nobody asked for is not there by the grace of malloc.
 
 #ifndef SYSALLOC_TESTS_UNIT_OVERRIDE_PROGRAM_LEDGER_HPP_
 #define SYSALLOC_TESTS_UNIT_OVERRIDE_PROGRAM_LEDGER_HPP_
@@ -17,7 +17,11 @@ class Ledger {
  public:
   void* alloc(sysalloc::Layout layout) {
     const std::scoped_lock lock(mutex_);
-    if (exhausted_ || layout.size() == 0) return nullptr;
+    if (!sysalloc::Layout::from_size_align(layout.size(), layout.align()) || layout.size() == 0) {
+      ++mismatches_;
+      return nullptr;
+    }
+    if (exhausted_) return nullptr;
     const auto actual = actual_layout(layout);
     Entry* const entry = vacant();
     if (!actual || entry == nullptr) return nullptr;

@@ -24,8 +24,9 @@ bool counts();
 std::size_t live_bytes();
 std::size_t live_blocks();
 
-/// Times that a block came back with another layout than it was allocated with, or that an address
-/// came back that is no block. Always 0 where nobody keeps account.
+/// Times that a block came back with another layout than it was allocated with, that an address
+/// came back that is no block, or that a layout was asked for that cannot be. Always 0 where nobody
+/// keeps account.
 std::size_t mismatches();
 
 }  // namespace program

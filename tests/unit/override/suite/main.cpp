@@ -11,7 +11,7 @@ int main(int argc, char** argv) {
   const int result = doctest::Context(argc, argv).run();
   const std::size_t mismatches = program::mismatches();
   if (mismatches == 0) return result;
-  std::printf("%zu blocks came back with another layout than they were allocated with\n",
+  std::printf("%zu layouts were not what they should be, see mismatches() in program.hpp\n",
               mismatches);
   return 1;
 }
