@@ -1,0 +1,226 @@
+"""Programs over Cached, by the object and preloaded: mistakes are named, memory checkers see every
+block as without it, and statistics are printed to those who ask."""
+
+import signal
+import sys
+
+import support
+
+OBJECT = support.BUILD / "override" / "sysalloc_override_cached.o"
+SHARED = support.BUILD / "override" / "libsysalloc_override_cached.so"
+
+# Compiled with any standard: knows nothing of sysalloc.
+MISTAKES = r"""
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <string>
+#include <vector>
+
+[[gnu::noinline]] static char* make(std::size_t size) {
+  char* volatile block = static_cast<char*>(::operator new(size));
+  return block;
+}
+// Enough of the same size, for what is wrong to leave the thread's cache.
+[[gnu::noinline]] static void flush(std::vector<char*>& blocks) {
+  for (char* const block : blocks) ::operator delete(block, std::size_t{40});
+}
+
+struct Base { int i; };  // no virtual destructor
+struct Derived : Base { char more[200]; };
+
+int main(int, char** argv) {
+  const std::string mistake = argv[1];
+  std::vector<char*> blocks;
+  for (int i = 0; i < 10000; ++i) blocks.push_back(make(40));
+  if (mistake == "double_free") {
+    char* const block = make(40);
+    ::operator delete(block);
+    ::operator delete(block);
+    flush(blocks);
+  }
+  if (mistake == "double_free_after_flush") {
+    char* const block = make(40);
+    ::operator delete(block);
+    flush(blocks);
+    ::operator delete(block);
+    std::vector<char*> more;
+    for (int i = 0; i < 10000; ++i) more.push_back(make(40));
+    flush(more);
+  }
+  if (mistake == "interior") {
+    ::operator delete(make(40) + 16);
+    flush(blocks);
+  }
+  if (mistake == "interior_large") ::operator delete(make(5 << 20) + 8192);
+  if (mistake == "wrong_size") {
+    Base* volatile base = new Derived;
+    delete base;
+  }
+  if (mistake == "from_malloc") ::operator delete(std::malloc(100));
+  if (mistake == "overflow") {
+    char* const block = make(40);
+    block[40] = 1;
+    ::operator delete(block);
+  }
+  if (mistake == "overflow_large") {
+    char* const block = make(3 << 20);
+    block[3 << 20] = 1;
+    ::operator delete(block);
+  }
+  if (mistake == "use_after_free") {
+    char* const block = make(40);
+    ::operator delete(block, std::size_t{40});
+    block[3] = 1;
+  }
+  if (mistake == "leak") {
+    char* volatile block = make(1234);
+    block[0] = 1;
+    block = nullptr;
+  }
+  std::puts("end");
+}
+"""
+
+# What the heap says of each; without a tool that says more.
+MESSAGES = {
+    "double_free": r"sysalloc: block freed twice at 0x[0-9a-f]+ \(size class of 48 bytes\)",
+    "double_free_after_flush": r"sysalloc: block freed twice at 0x[0-9a-f]+",
+    "interior": r"sysalloc: interior pointer freed at 0x[0-9a-f]+ \(size class of 48 bytes\)",
+    "interior_large": r"sysalloc: interior pointer freed at 0x[0-9a-f]+",
+}
+TOLERATED = ["wrong_size", "from_malloc", "nothing"]
+
+ADDRESS = {
+    "overflow": "heap-buffer-overflow",
+    "overflow_large": "heap-buffer-overflow",
+    "use_after_free": "heap-use-after-free",
+    "double_free": "attempting double-free",
+    "leak": "detected memory leaks",
+}
+MEMCHECK = {
+    "overflow": "Invalid write of size 1",
+    "overflow_large": "Invalid write of size 1",
+    "use_after_free": "Invalid write of size 1",
+    "double_free": "Invalid free()",
+    "leak": "1,234 bytes in 1 blocks are definitely lost",
+}
+
+
+class Mistakes(support.TestCase):
+    def program(self, *flags, toolchain="g++"):
+        source = self.write("mistakes.cpp", MISTAKES)
+        # What it does wrong is what compilers warn of.
+        return self.build("-std=c++14", "-fsized-deallocation", "-g", "-w", *flags, source,
+                          toolchain=toolchain)
+
+    def assert_messages(self, command, **options):
+        for mistake, pattern in MESSAGES.items():
+            with self.subTest(mistake=mistake):
+                result = support.run([*command, mistake], **options)
+                self.assertEqual(result.returncode, -signal.SIGABRT, support.describe(result))
+                self.assertRegex(result.stderr, pattern)
+        for mistake in TOLERATED:
+            with self.subTest(mistake=mistake):
+                result = self.check([*command, mistake], **options)
+                self.assertEqual(result.stderr, "")
+                self.assertEqual(result.stdout, "end\n")
+
+    def test_linked(self):
+        for toolchain in self.each_toolchain():
+            with self.subTest(toolchain=toolchain):
+                self.assert_messages([self.program("-O2", OBJECT, toolchain=toolchain)])
+
+    def test_linked_statically(self):
+        self.assert_messages([self.program("-O2", "-static", OBJECT)])
+
+    def test_preloaded(self):
+        env = support.environment(LD_PRELOAD=str(SHARED))
+        self.assert_messages([self.program("-O0")], env=env)
+
+    def test_address_sanitizer(self):
+        for toolchain in self.each_toolchain():
+            reason = support.cannot_link(toolchain, "-fsanitize=address")
+            if reason is not None:
+                print(f"left out: {toolchain}: {reason}", file=sys.stderr)
+                continue
+            program = self.program("-O1", "-fsanitize=address", OBJECT, toolchain=toolchain)
+            env = support.environment(ASAN_OPTIONS="detect_leaks=1")
+            for mistake, words in ADDRESS.items():
+                with self.subTest(toolchain=toolchain, mistake=mistake):
+                    result = support.run([program, mistake], env=env)
+                    self.assertNotEqual(result.returncode, 0, support.describe(result))
+                    self.assertIn(words, result.stderr, support.describe(result))
+
+    def test_valgrind(self):
+        self.need("valgrind")
+        for name, command in {
+            "linked": [self.program("-O1", OBJECT)],
+            "preloaded": ["env", f"LD_PRELOAD={SHARED}", self.program("-O1")],
+        }.items():
+            valgrind = ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full",
+                        "--trace-children=yes"]
+            for mistake, words in MEMCHECK.items():
+                with self.subTest(name=name, mistake=mistake):
+                    result = support.run([*valgrind, *command, mistake])
+                    self.assertEqual(result.returncode, 99, support.describe(result))
+                    self.assertIn(words, result.stderr, support.describe(result))
+
+
+KEEPS = r"""
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+struct Kept {
+  void* small;
+  void* large;
+};
+Kept kept;
+int main() {
+  for (int i = 0; i < 1000; ++i) ::operator delete(::operator new(100));
+  kept = {::operator new(1000), ::operator new(3 << 20)};
+  std::fputs("main ends\n", stderr);
+}
+"""
+
+
+class Statistics(support.TestCase):
+    def assert_table(self, command, **options):
+        environment = {"SYSALLOC_STATS": "1", **options}
+        result = self.check([*command], env=support.environment(**environment))
+        lines = result.stderr.splitlines()
+        self.assertEqual(lines[0], "main ends", support.describe(result))
+        self.assertEqual(lines[1], "sysalloc: the heap of Cached")
+        values = {}
+        for line in lines[2:9]:
+            name, number, unit = line.split(maxsplit=2)
+            values[name] = int(number)
+            self.assertTrue(unit.startswith("bytes"), line)
+        self.assertEqual(
+            set(values), {"live", "large", "cached", "free", "dirty", "mapped", "metadata"}
+        )
+        self.assertEqual(values["large"], 3 << 20)
+        self.assertGreaterEqual(values["live"], (3 << 20) + 1000)
+        self.assertGreaterEqual(values["mapped"], values["live"] + values["cached"])
+        rows = {int(line.split()[0]): line.split() for line in lines[10:]}
+        # 1000 bytes are of the class of 1024, and this one is not freed.
+        self.assertGreaterEqual(int(rows[1024][1]), 1)
+        self.assertEqual(len(rows[1024]), 5)
+
+    def test_asked_for(self):
+        source = self.write("keeps.cpp", KEEPS)
+        self.assert_table([self.build("-O1", source, OBJECT)])
+        self.assert_table([self.build("-O1", "-static", source, OBJECT)])
+        self.assert_table([self.build("-O1", source)], LD_PRELOAD=str(SHARED))
+
+    def test_not_asked_for(self):
+        program = self.build("-O1", self.write("keeps.cpp", KEEPS), OBJECT)
+        for value in (None, "", "0", "11", "yes"):
+            with self.subTest(value=value):
+                env = {} if value is None else {"SYSALLOC_STATS": value}
+                result = self.check([program], env=support.environment(**env))
+                self.assertEqual(result.stderr, "main ends\n")
+
+
+if __name__ == "__main__":
+    support.main()

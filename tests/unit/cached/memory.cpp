@@ -1,0 +1,183 @@
+// How much memory Cached<> keeps, as the system counts it: resident pages of this process.
+//
+// SYSALLOC_TEST_MIB=N sets the size of the heaps; 256 unless told.
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <sysalloc/cached.hpp>
+#include <thread>
+#include <utility>
+
+#include "support.hpp"
+
+namespace {
+
+using sysalloc::Layout;
+using Heap = sysalloc::Cached<>;
+constexpr Heap heap;
+constexpr std::size_t MiB = std::size_t{1} << 20;
+
+Layout layout(std::size_t size) { return Layout::from_size_align_unchecked(size, 8); }
+
+// Without the C library's streams, which allocate.
+std::size_t resident() {
+  std::FILE* const file = std::fopen("/proc/self/statm", "r");
+  if (file == nullptr) return 0;
+  std::size_t total = 0;
+  std::size_t pages = 0;
+  const int read = std::fscanf(file, "%zu %zu", &total, &pages);
+  std::fclose(file);
+  return read == 2 ? pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) : 0;
+}
+
+bool can_measure() {
+  if (tests::plain_malloc() && resident() != 0) return true;
+  tests::not_checked("resident memory", "a checker keeps some of its own, or there is no /proc");
+  return false;
+}
+
+std::size_t heap_bytes() {
+  const char* const text = std::getenv("SYSALLOC_TEST_MIB");
+  return (text == nullptr ? 256 : std::strtoull(text, nullptr, 10)) * MiB;
+}
+
+struct Block {
+  std::byte* ptr;
+  std::size_t size;
+};
+
+// Blocks whose array is resident from the start, so that it is no part of what is measured.
+class Blocks {
+ public:
+  explicit Blocks(std::size_t most) : blocks_(std::make_unique<Block[]>(most)), most_(most) {}
+
+  // Sizes from 16 bytes to 64 KiB, evenly by their logarithm, every page written to.
+  void fill(std::size_t bytes, tests::Random& random) {
+    while (live_ < bytes && count_ < most_) {
+      const std::size_t size = tests::log_uniform(random, 16, 65536);
+      auto* const ptr = static_cast<std::byte*>(heap.alloc(layout(size)));
+      if (ptr == nullptr) return;
+      for (std::size_t i = 0; i < size; i += 64) ptr[i] = std::byte{1};
+      blocks_[count_++] = {ptr, size};
+      live_ += size;
+    }
+  }
+
+  // Frees at random until `count` are left.
+  void shrink_to(std::size_t count, tests::Random& random) {
+    while (count_ > count) {
+      std::swap(blocks_[random() % count_], blocks_[count_ - 1]);
+      const Block& block = blocks_[--count_];
+      live_ -= block.size;
+      heap.dealloc(block.ptr, layout(block.size));
+    }
+  }
+
+  [[nodiscard]] std::size_t count() const { return count_; }
+  [[nodiscard]] std::size_t live() const { return live_; }
+
+ private:
+  std::unique_ptr<Block[]> blocks_;
+  std::size_t most_;
+  std::size_t count_ = 0;
+  std::size_t live_ = 0;
+};
+
+// What the process has more than `begin`, in MiB for the messages.
+std::size_t grown(std::size_t begin) { return std::max(resident(), begin) - begin; }
+
+}  // namespace
+
+TEST_CASE("a mixed heap of which nine tenths are freed at random, then all, then purged") {
+  if (!can_measure()) return;
+  tests::Random random(tests::seed());
+  // Twice: the second time from what the first one left.
+  for (int round = 0; round < 2; ++round) {
+    Blocks blocks(heap_bytes() / 2000);
+    const std::size_t begin = resident();
+    blocks.fill(heap_bytes(), random);
+    const std::size_t peak = grown(begin);
+    CAPTURE(round);
+    CHECK(blocks.live() >= heap_bytes());
+    CHECK(peak >= heap_bytes() * 9 / 10);
+    // What the classes, the map and the descriptors cost.
+    CHECK(peak <= heap_bytes() * 6 / 5);
+
+    blocks.shrink_to(blocks.count() / 10, random);
+    const std::size_t after_most = grown(begin);
+    MESSAGE("live ", blocks.live() / MiB, " MiB, resident ", after_most / MiB, " MiB");
+    CHECK(after_most <= blocks.live() * 8 / 5);
+
+    blocks.shrink_to(0, random);
+    const std::size_t after_all = grown(begin);
+    MESSAGE("all freed: resident ", after_all / MiB, " MiB of ", peak / MiB, " MiB");
+    CHECK(after_all <= peak / 10);
+
+    Heap::purge();
+    MESSAGE("purged: resident ", grown(begin) / 1024, " KiB");
+    CHECK(grown(begin) <= 8 * MiB);
+  }
+}
+
+TEST_CASE("a heap that several threads filled and another one frees") {
+  if (!can_measure()) return;
+  const std::size_t begin = resident();
+  constexpr std::size_t thread_count = 4;
+  std::array<std::unique_ptr<Blocks>, thread_count> all;
+  for (std::size_t i = 0; i < thread_count; ++i) {
+    all[i] = std::make_unique<Blocks>(heap_bytes() / thread_count / 2000);
+    std::thread([&blocks = *all[i], i] {
+      tests::Random random(tests::seed() + i);
+      blocks.fill(heap_bytes() / thread_count, random);
+    }).join();
+  }
+  const std::size_t peak = grown(begin);
+  tests::Random random(tests::seed());
+  for (auto& blocks : all) blocks->shrink_to(0, random);
+  CHECK(grown(begin) <= peak / 10);
+  Heap::purge();
+  CHECK(grown(begin) <= 8 * MiB);
+}
+
+TEST_CASE("large blocks that are freed are given back") {
+  if (!can_measure()) return;
+  const std::size_t begin = resident();
+  for (int i = 0; i < 20; ++i) {
+    for (const std::size_t size : {2 * MiB, 3 * MiB + 5, 40 * MiB}) {
+      auto* const ptr = static_cast<std::byte*>(heap.alloc(layout(size)));
+      REQUIRE(ptr != nullptr);
+      for (std::size_t k = 0; k < size; k += 4096) ptr[k] = std::byte{1};
+      heap.dealloc(ptr, layout(size));
+    }
+  }
+  CHECK(grown(begin) <= 16 * MiB);
+  Heap::purge();
+  CHECK(grown(begin) <= 8 * MiB);
+}
+
+TEST_CASE("ten thousand threads leave nothing behind") {
+  if (!can_measure()) return;
+  const auto come_and_go = [](int count) {
+    for (int i = 0; i < count; ++i) {
+      std::thread([i] {
+        for (std::size_t size = 16; size < 100'000; size *= 2) {
+          auto* const ptr =
+              static_cast<std::byte*>(heap.alloc(layout(size + static_cast<std::size_t>(i) % 16)));
+          *ptr = std::byte{1};
+          heap.dealloc(ptr, layout(size + static_cast<std::size_t>(i) % 16));
+        }
+      }).join();
+    }
+  };
+  come_and_go(100);
+  const std::size_t begin = resident();
+  come_and_go(10'000);
+  CHECK(grown(begin) <= 4 * MiB);
+}
