@@ -36,6 +36,7 @@
 #include <cstring>
 #include <mutex>
 #include <sysalloc/cached/metadata.hpp>
+#include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/page_map.hpp>
 #include <sysalloc/cached/report.hpp>
@@ -716,11 +717,11 @@ class Heap {
   static inline constinit SpanHeap spans_{};
   static inline constinit Metadata metadata_{};
   static inline constinit std::array<Shard, shard_count> shards_{};
-  static inline constinit std::mutex registry_mutex_{};
+  static inline constinit Mutex registry_mutex_{};
   static inline constinit ThreadCache* caches_ = nullptr;
   static inline constinit ThreadCache* unused_caches_ = nullptr;
   static inline constinit std::atomic<std::size_t> thread_caches_{0};  // of both lists
-  static inline constinit std::mutex start_mutex_{};
+  static inline constinit Mutex start_mutex_{};
   static inline constinit std::atomic<bool> ready_{false};
   static inline constinit std::atomic<bool> bypass_{false};
   static inline constinit bool purge_pages_ = false;
@@ -729,7 +730,7 @@ class Heap {
   static inline constinit std::atomic<std::size_t> large_bytes_{0};
   // Times the thread got a cache: a destructor of another pthread key may bring it back a few
   // times.
-  static inline constinit thread_local unsigned attachments_ = 0;
+  [[gnu::tls_model("initial-exec")]] static inline constinit thread_local unsigned attachments_ = 0;
 };
 
 }  // namespace sysalloc::detail::cached

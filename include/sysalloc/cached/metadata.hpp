@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <mutex>
+#include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/layout.hpp>
 
@@ -45,7 +46,7 @@ class Metadata {
     return bytes_;
   }
 
-  std::mutex mutex;
+  Mutex mutex;
 
  private:
   void* bump(std::size_t size) noexcept {

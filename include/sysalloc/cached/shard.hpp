@@ -11,7 +11,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
+#include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
 
@@ -21,7 +21,7 @@ namespace sysalloc::detail::cached {
 inline constexpr std::size_t shard_count = 56;
 
 struct alignas(64) Shard {
-  std::mutex mutex;
+  Mutex mutex;
   std::array<List, class_count> partial{};         // slabs with a free block
   std::array<ListNode*, class_count> spare{};      // descriptors without memory
   std::array<std::uint32_t, class_count> slabs{};  // with memory

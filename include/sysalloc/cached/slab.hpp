@@ -133,7 +133,8 @@ struct alignas(64) Slab : ListNode {
 
   /// The bytes of its pages that were given back and not used since.
   [[nodiscard]] std::size_t purged_bytes() const noexcept {
-    return static_cast<std::size_t>(std::popcount(purged)) * page_size;
+    // Asked at each refill, mostly of slabs of which nothing was given back.
+    return purged == 0 ? 0 : static_cast<std::size_t>(std::popcount(purged)) * page_size;
   }
 
   /// Notes that the pages from one address to another may be resident again.

@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <mutex>
 #include <sysalloc/cached/metadata.hpp>
+#include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/page_map.hpp>
 #include <sysalloc/cached/size_classes.hpp>
@@ -126,7 +127,7 @@ class SpanHeap {
             .dirty = dirty_units_ * unit_size};
   }
 
-  std::mutex mutex;
+  Mutex mutex;
 
  private:
   static Layout segment_layout() noexcept {

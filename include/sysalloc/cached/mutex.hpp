@@ -1,0 +1,30 @@
+// Mutex: a lock that is constant-initialised, never destroyed, and needs no C++ library.
+//
+// std::mutex can throw, so whoever uses it needs the function that throws from the very C++ library
+// it was compiled with; the override object is to link with any.
+
+#ifndef SYSALLOC_CACHED_MUTEX_HPP_
+#define SYSALLOC_CACHED_MUTEX_HPP_
+
+#include <pthread.h>
+
+namespace sysalloc::detail::cached {
+
+/// For std::lock_guard. Not recursive.
+class Mutex {
+ public:
+  constexpr Mutex() noexcept = default;
+  Mutex(const Mutex&) = delete;
+  Mutex& operator=(const Mutex&) = delete;
+
+  // Neither can fail for a mutex of the default kind that is used rightly (pthread_mutex_lock(3)).
+  void lock() noexcept { pthread_mutex_lock(&mutex_); }
+  void unlock() noexcept { pthread_mutex_unlock(&mutex_); }
+
+ private:
+  pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
+};
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_MUTEX_HPP_
