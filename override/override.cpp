@@ -19,7 +19,8 @@
 #if defined(_WIN32)
 #error "System on Windows is not written yet: src/system_windows.cpp"
 #else
-#include "../src/system_unix.cpp"
+// One translation unit on purpose, as said above.
+#include "../src/system_unix.cpp"  // NOLINT(bugprone-suspicious-include)
 #endif
 
 #if defined(SYSALLOC_OVERRIDE_HEADER)

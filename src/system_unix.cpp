@@ -6,7 +6,8 @@
 //
 // Another platform is one more file with the same functions in the same order.
 
-#include <stdlib.h>
+// Not <cstdlib>, which need not declare posix_memalign.
+#include <stdlib.h>  // NOLINT(modernize-deprecated-headers)
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -31,18 +32,18 @@
 #endif
 
 namespace sysalloc {
-namespace system_unix {
+namespace {
 
 // malloc aligns to min_align, but some mallocs (jemalloc and TCMalloc among them) align a block
 // smaller than that only to its size, so an alignment above the size may not be left to them. See
 // https://github.com/rust-lang/rust/issues/45955 for how that was found.
-static constexpr bool malloc_aligns(Layout layout) noexcept {
+constexpr bool malloc_aligns(Layout layout) noexcept {
   return layout.align() <= System::min_align && layout.align() <= layout.size();
 }
 
 // posix_memalign and not aligned_alloc, since the latter is specified only for sizes that are a
 // multiple of the alignment, and older systems lack it.
-static inline void* aligned_malloc(Layout layout) noexcept {
+void* aligned_malloc(Layout layout) noexcept {
 #if defined(__APPLE__)
   // Apple's posix_memalign crashes for alignments that do not fit 32 bits.
   if (layout.align() > (std::size_t{1} << 31)) return nullptr;
@@ -53,17 +54,17 @@ static inline void* aligned_malloc(Layout layout) noexcept {
   return posix_memalign(&ptr, align, layout.size()) == 0 ? ptr : nullptr;
 }
 
-static inline bool is_aligned(const void* ptr, std::size_t align) noexcept {
+bool is_aligned(const void* ptr, std::size_t align) noexcept {
   return (reinterpret_cast<std::uintptr_t>(ptr) & (align - 1)) == 0;
 }
 
 // A block that shrank in place still occupies its old size. From this many bytes on, the whole
 // pages of the tail go back to the system: below, the call costs more than the memory is worth.
-inline constexpr std::size_t release_threshold = std::size_t{128} << 10;
+constexpr std::size_t release_threshold = std::size_t{128} << 10;
 
 // Drops the contents of the whole pages between two offsets of a block. The addresses stay
 // allocated and read as zero. Only advice: where it fails the memory is just not given back.
-static inline void release_pages(void* block, std::size_t from, std::size_t to) noexcept {
+void release_pages(void* block, std::size_t from, std::size_t to) noexcept {
 #if defined(MADV_DONTNEED) && defined(__linux__)
   const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
   const auto base = reinterpret_cast<std::uintptr_t>(block);
@@ -77,20 +78,20 @@ static inline void release_pages(void* block, std::size_t from, std::size_t to) 
 #endif
 }
 
-}  // namespace system_unix
+}  // namespace
 
 SYSALLOC_SYSTEM_INLINE void* System::alloc(Layout layout) const noexcept {
   assert(layout.size() != 0 && "System::alloc: size zero");
-  if (system_unix::malloc_aligns(layout)) [[likely]] {
+  if (malloc_aligns(layout)) [[likely]] {
     return malloc(layout.size());
   }
-  return system_unix::aligned_malloc(layout);
+  return aligned_malloc(layout);
 }
 
 SYSALLOC_SYSTEM_INLINE void* System::alloc_zeroed(Layout layout) const noexcept {
   assert(layout.size() != 0 && "System::alloc_zeroed: size zero");
-  if (system_unix::malloc_aligns(layout)) return calloc(layout.size(), 1);
-  void* const ptr = system_unix::aligned_malloc(layout);
+  if (malloc_aligns(layout)) return calloc(layout.size(), 1);
+  void* const ptr = aligned_malloc(layout);
   if (ptr != nullptr) std::memset(ptr, 0, layout.size());
   return ptr;
 }
@@ -113,14 +114,14 @@ SYSALLOC_SYSTEM_INLINE void* System::realloc(void* ptr, Layout layout,
 SYSALLOC_SYSTEM_INLINE void* System::realloc(void* ptr, Layout layout,
                                              Layout new_layout) const noexcept {
   assert(new_layout.size() != 0 && "System::realloc: size zero");
-  if (system_unix::malloc_aligns(layout) && system_unix::malloc_aligns(new_layout)) {
+  if (malloc_aligns(layout) && malloc_aligns(new_layout)) {
     return ::realloc(ptr, new_layout.size());
   }
   // The C library's realloc may move the block to where only min_align holds, so it is no help.
   const std::size_t usable = usable_size(ptr);
-  if (new_layout.size() <= usable && system_unix::is_aligned(ptr, new_layout.align())) {
-    if (usable - new_layout.size() >= system_unix::release_threshold) {
-      system_unix::release_pages(ptr, new_layout.size(), usable);
+  if (new_layout.size() <= usable && is_aligned(ptr, new_layout.align())) {
+    if (usable - new_layout.size() >= release_threshold) {
+      release_pages(ptr, new_layout.size(), usable);
     }
     return ptr;
   }

@@ -20,7 +20,9 @@ OVERRIDES = {
 # Uses the library, and says whether the operators of this program are sysalloc's: the hook behind
 # them is a hidden symbol, so only a program that the override is linked into finds it.
 LIBRARY_USER = """
-#include <sysalloc/sysalloc.hpp>
+#include <sysalloc/global.hpp>
+#include <sysalloc/std_allocator.hpp>
+#include <sysalloc/system.hpp>
 #include <cstdio>
 #include <vector>
 extern "C" [[gnu::weak]] void hook() __asm__("_ZN8sysalloc6detail8hook_newEm");
@@ -35,24 +37,29 @@ int main() {
 }
 """
 
+# With an executable for each override, named as its package.
 CMAKE_PROJECT = """
 cmake_minimum_required(VERSION 3.20)
 project(outside LANGUAGES CXX)
 find_package(sysalloc 0.1 REQUIRED CONFIG)
 add_executable(plain main.cpp)
 target_link_libraries(plain PRIVATE sysalloc::sysalloc)
-add_executable(overridden main.cpp)
-target_link_libraries(overridden PRIVATE sysalloc::sysalloc {target})
-add_executable(any serves.cpp)
-target_compile_features(any PRIVATE cxx_std_17)
-target_link_libraries(any PRIVATE {target})
+"""
+CMAKE_OVERRIDDEN = """
+add_executable({name} main.cpp)
+target_link_libraries({name} PRIVATE sysalloc::sysalloc {target})
+add_executable({name}-any serves.cpp)
+target_compile_features({name}-any PRIVATE cxx_std_17)
+target_link_libraries({name}-any PRIVATE {target})
 """
 
 MESON_PROJECT = """
 project('outside', 'cpp', default_options: ['cpp_std=none', 'warning_level=0'])
 add_project_arguments('-std=c++23', language: 'cpp')
 executable('plain', 'main.cpp', dependencies: dependency('sysalloc'))
-executable('overridden', 'main.cpp', dependencies: [dependency('sysalloc'), dependency('{name}')])
+"""
+MESON_OVERRIDDEN = """
+executable('{name}', 'main.cpp', dependencies: [dependency('sysalloc'), dependency('{name}')])
 """
 
 MESON_SUBPROJECT_WRAP = """
@@ -154,46 +161,54 @@ class Consume(support.TestCase):
                 program = self.build("-std=c++23", self.main, *static, "-static")
                 self.assert_says(program, "overridden")
 
+    def assert_built(self, build):
+        """What a project built with these names does as its name says."""
+        self.assert_says(build / "plain", "not overridden")
+        for name in OVERRIDES:
+            with self.subTest(name=name):
+                self.assert_says(build / name, "overridden")
+
     def test_cmake(self):
         self.need("cmake")
-        for name, (target, _) in OVERRIDES.items():
-            with self.subTest(name=name):
-                self.write("CMakeLists.txt", CMAKE_PROJECT.format(target=target))
-                build = self.scratch / name
-                configure = ["cmake", "-G", "Ninja", "-S", self.scratch, "-B", build]
-                self.check([*configure, f"-DCMAKE_PREFIX_PATH={self.prefix}"])
-                self.check(["cmake", "--build", build])
-                self.assert_says(build / "plain", "not overridden")
-                self.assert_says(build / "overridden", "overridden")
-                # And in a program that has nothing else of the library.
-                self.assertIn(
-                    "_ZN8sysalloc6detail8hook_newEm", support.defined_symbols(build / "any")
-                )
+        targets = "".join(
+            CMAKE_OVERRIDDEN.format(name=name, target=target)
+            for name, (target, _) in OVERRIDES.items()
+        )
+        self.write("CMakeLists.txt", CMAKE_PROJECT + targets)
+        build = self.scratch / "build"
+        configure = ["cmake", "-G", "Ninja", "-S", self.scratch, "-B", build]
+        self.check([*configure, f"-DCMAKE_PREFIX_PATH={self.prefix}"])
+        self.check(["cmake", "--build", build])
+        self.assert_built(build)
+        # And in a program that has nothing else of the library.
+        for name in OVERRIDES:
+            symbols = support.defined_symbols(build / f"{name}-any")
+            self.assertIn("_ZN8sysalloc6detail8hook_newEm", symbols, name)
 
     def test_cmake_refuses_another_version(self):
         self.need("cmake")
-        project = CMAKE_PROJECT.format(target="sysalloc::override")
-        self.write("CMakeLists.txt", project.replace("sysalloc 0.1 ", "sysalloc 0.2 "))
+        self.write("CMakeLists.txt", CMAKE_PROJECT.replace("sysalloc 0.1 ", "sysalloc 0.2 "))
         configure = ["cmake", "-G", "Ninja", "-S", self.scratch, "-B", self.scratch / "build"]
         result = support.run([*configure, f"-DCMAKE_PREFIX_PATH={self.prefix}"])
         self.assertNotEqual(result.returncode, 0)
         self.assertIn("version: 0.1", result.stderr)
 
+    def build_with_meson(self, env=None):
+        targets = "".join(MESON_OVERRIDDEN.format(name=name) for name in OVERRIDES)
+        self.write("meson.build", MESON_PROJECT + targets)
+        build = self.scratch / "build"
+        self.check(["meson", "setup", build, self.scratch], env=env)
+        self.check(["ninja", "-C", build, "plain", *OVERRIDES])
+        self.assert_built(build)
+
     def test_meson_by_pkg_config(self):
         self.need("pkg-config")
-        # Meson's pkg-config takes the files as they are, so these are written for any place.
-        for name in OVERRIDES:
-            for file in (self.lib / "pkgconfig").glob("*.pc"):
-                text = file.read_text().replace(str(self.installed), str(self.prefix))
-                self.write(f"pkgconfig/{file.name}", text)
-            with self.subTest(name=name):
-                self.write("meson.build", MESON_PROJECT.format(name=name))
-                build = self.scratch / f"build-{name}"
-                env = support.environment(PKG_CONFIG_PATH=str(self.scratch / "pkgconfig"))
-                self.check(["meson", "setup", build, self.scratch], env=env)
-                self.check(["ninja", "-C", build])
-                self.assert_says(build / "plain", "not overridden")
-                self.assert_says(build / "overridden", "overridden")
+        # Meson takes the files as they are, so for a moved prefix they say where it is now.
+        for file in (self.lib / "pkgconfig").glob("*.pc"):
+            text = file.read_text().replace(str(self.installed), str(self.prefix))
+            self.write(f"pkgconfig/{file.name}", text)
+        directory = str(self.scratch / "pkgconfig")
+        self.build_with_meson(env=support.environment(PKG_CONFIG_PATH=directory))
 
     def test_meson_subproject(self):
         # With what git would give: no build directories.
@@ -205,14 +220,7 @@ class Consume(support.TestCase):
         )
         wrap = MESON_SUBPROJECT_WRAP.format(names=", ".join(OVERRIDES))
         self.write("subprojects/sysalloc.wrap", wrap)
-        for name in OVERRIDES:
-            with self.subTest(name=name):
-                self.write("meson.build", MESON_PROJECT.format(name=name))
-                build = self.scratch / f"build-{name}"
-                self.check(["meson", "setup", build, self.scratch])
-                self.check(["ninja", "-C", build])
-                self.assert_says(build / "plain", "not overridden")
-                self.assert_says(build / "overridden", "overridden")
+        self.build_with_meson()
 
     def test_the_headers_are_those_of_the_source(self):
         # That each compiles alone is tested there, in tests/unit/headers.

@@ -24,6 +24,7 @@ MISTAKES = r"""
 // Enough of the same size, for what is wrong to leave the thread's cache.
 [[gnu::noinline]] static void flush(std::vector<char*>& blocks) {
   for (char* const block : blocks) ::operator delete(block, std::size_t{40});
+  blocks.clear();
 }
 
 struct Base { int i; };  // no virtual destructor
@@ -78,6 +79,7 @@ int main(int, char** argv) {
     block[0] = 1;
     block = nullptr;
   }
+  flush(blocks);
   std::puts("end");
 }
 """
@@ -96,7 +98,7 @@ ADDRESS = {
     "overflow_large": "heap-buffer-overflow",
     "use_after_free": "heap-use-after-free",
     "double_free": "attempting double-free",
-    "leak": "detected memory leaks",
+    "leak": "1234 byte(s) leaked in 1 allocation(s)",
 }
 MEMCHECK = {
     "overflow": "Invalid write of size 1",
