@@ -88,7 +88,7 @@ def environment(**changes):
     return env
 
 
-def run(command, *, env=None, timeout=300, **options):
+def run(command, *, env=None, timeout=1200, **options):
     """Runs a command to its end and returns its CompletedProcess, output as text."""
     options.setdefault("stdin", subprocess.DEVNULL)
     options.setdefault("cwd", _directory.name)
