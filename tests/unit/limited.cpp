@@ -225,7 +225,7 @@ TEST_CASE("a budget for one block has one holder at a time") {
   // Two threads must be within the same few instructions at once for a race to show, so it goes on
   // until the budget has changed hands often, which on a busy machine takes many rounds. Under
   // valgrind there is nothing to find: it runs one thread at a time.
-  constexpr int enough_handovers = 50'000;
+  constexpr int enough_handovers = 300'000;
   const int most_rounds = tests::under_valgrind() ? 10'000 : 2'000'000;
   const Limited<tests::Nothing> a(100);
   std::atomic<int> holders{0};
