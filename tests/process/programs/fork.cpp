@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "../../unit/support/environment.hpp"
 #include "check.hpp"
 #include "counts.hpp"
 
@@ -34,6 +35,7 @@ void keep_allocating() {
 // In the child: from the one thread that is left.
 void child() {
   alarm(child_seconds);
+  tests::leaks_are_expected();
   const std::size_t before = test::blocks_total();
   for (int i = 0; i < 20; ++i) test::exercise();
   std::vector<std::string> strings(100, std::string(5000, 'z'));

@@ -32,7 +32,14 @@ struct Backend {
       sysalloc::ByRef<sysalloc::Counting<sysalloc::System>>>
       failing{counting.by_ref()};
 
-  void* alloc(Layout layout) const noexcept { return failing.alloc(layout); }
+  void* alloc(Layout layout) const noexcept {
+    void* const ptr = failing.alloc(layout);
+    // What the heap keeps for itself: never zero by luck.
+    if (ptr != nullptr && layout.size() <= std::size_t{1} << 18) {
+      std::memset(ptr, 0xcc, layout.size());
+    }
+    return ptr;
+  }
   void* alloc_zeroed(Layout layout) const noexcept { return failing.alloc_zeroed(layout); }
   void dealloc(void* ptr, Layout layout) const noexcept { failing.dealloc(ptr, layout); }
 

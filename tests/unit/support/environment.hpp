@@ -34,6 +34,13 @@ inline bool under_valgrind() {
 #endif
 }
 
+/// For the child of a fork: what threads that it does not have held is lost in it, and no leak.
+inline void leaks_are_expected() {
+#if defined(VALGRIND_CLO_CHANGE)
+  VALGRIND_CLO_CHANGE("--leak-check=no");
+#endif
+}
+
 /// True where the C library's own malloc serves the program, whose blocks hold more than asked for.
 inline bool plain_malloc() { return !under_sanitizer && !under_valgrind(); }
 
