@@ -160,7 +160,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     if (top == bin.limit) [[unlikely]]
       return false;
     *top = ptr;
-    bin.top.store(top + 1, std::memory_order_relaxed);
+    bin.top.store(top + 1, std::memory_order_release);
     return true;
   }
 };

@@ -194,6 +194,8 @@ class Heap {
   /// the backend.
   static void purge() noexcept {
     if (bins != no_bins.data()) drain(*reinterpret_cast<ThreadCache*>(bins));
+    while (drain_orphan()) {
+    }
     for (Shard& shard : shards_) purge_slabs(shard, true);
     spans_.purge(backend(), map, 0);
   }
@@ -224,9 +226,11 @@ class Heap {
       }
     }
     const std::lock_guard lock(registry_mutex_);
-    for (const ThreadCache* cache = caches_; cache != nullptr; cache = cache->next) {
-      for (std::size_t c = 1; c < class_count; ++c) {
-        counts[c].cached += cache->count(static_cast<SizeClass>(c));
+    for (const ThreadCache* list : {caches_, orphans_.load(std::memory_order_relaxed)}) {
+      for (const ThreadCache* cache = list; cache != nullptr; cache = cache->next) {
+        for (std::size_t c = 1; c < class_count; ++c) {
+          counts[c].cached += cache->count(static_cast<SizeClass>(c));
+        }
       }
     }
   }
@@ -285,8 +289,11 @@ class Heap {
       if (limit == cache->limit(c)) {
         // Full. The oldest go: the newest are those that the processor's cache still holds.
         const std::size_t keep = std::min(limit / 4, ThreadCache::streak_keep);
+        std::array<void*, ThreadCache::streak_keep> newest;
+        std::memcpy(newest.data(), slots + (count - keep), keep * sizeof(void*));
+        cache->set_count(c, 0);
         put_blocks(slots, count - keep, c);
-        std::memmove(slots, slots + (count - keep), keep * sizeof(void*));
+        std::memcpy(slots, newest.data(), keep * sizeof(void*));
         count = keep;
         cache->set_limit(c, std::min(limit, ThreadCache::streak_limit));
       }
@@ -308,6 +315,8 @@ class Heap {
   }
 
   [[gnu::cold, gnu::noinline]] static ThreadCache* attach_slow() noexcept {
+    // Named here so that it is instantiated.
+    static_cast<void>(&started_at_load_);
     if (!ready_.load(std::memory_order_acquire)) start();
     if (bypass_.load(std::memory_order_relaxed) || attachments_ == max_attachments) return nullptr;
     ThreadCache* cache = nullptr;
@@ -319,10 +328,14 @@ class Heap {
       }
     }
     if (cache == nullptr) {
-      void* const memory = backend().alloc(
-          Layout::from_size_align_unchecked(ThreadCache::bytes(), alignof(ThreadCache)));
+      // Of the least alignment: an allocator clears a block of that without touching fresh pages, of
+      // which few are ever used.
+      void* const memory = sysalloc::alloc_zeroed(
+          backend(), Layout::from_size_align_unchecked(
+                         ThreadCache::bytes() + alignof(ThreadCache), smallest_size));
       if (memory == nullptr) return nullptr;
-      cache = static_cast<ThreadCache*>(memory);
+      const auto address = reinterpret_cast<std::uintptr_t>(memory) + alignof(ThreadCache);
+      cache = reinterpret_cast<ThreadCache*>(address & ~(alignof(ThreadCache) - 1));
       cache->init();
       thread_caches_.fetch_add(1, std::memory_order_relaxed);
     }
@@ -357,12 +370,17 @@ class Heap {
     bins = no_bins.data();
     drain(*cache);
     const std::lock_guard lock(registry_mutex_);
-    --shards_[cache->shard].threads;
-    if (cache->prev != nullptr) cache->prev->next = cache->next;
-    if (cache->next != nullptr) cache->next->prev = cache->prev;
-    if (caches_ == cache) caches_ = cache->next;
+    unregister(*cache);
     cache->next = unused_caches_;
     unused_caches_ = cache;
+  }
+
+  /// Takes a cache out of the list of all. The lock of the registry is held.
+  static void unregister(ThreadCache& cache) noexcept {
+    --shards_[cache.shard].threads;
+    if (cache.prev != nullptr) cache.prev->next = cache.next;
+    if (cache.next != nullptr) cache.next->prev = cache.prev;
+    if (caches_ == &cache) caches_ = cache.next;
   }
 
   [[gnu::cold]] static void start() noexcept {
@@ -376,7 +394,7 @@ class Heap {
     if (pthread_key_create(&key_, [](void* cache) { detach(cache); }) != 0) {
       fatal("no pthread key is left for the thread caches");
     }
-    pthread_atfork(lock_all, unlock_all, unlock_all);
+    pthread_atfork(lock_all, unlock_all, unlock_in_child);
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
     if (os::wants_stats()) static_cast<void>(std::atexit(print_stats<Backend>));
@@ -395,6 +413,38 @@ class Heap {
     metadata_.mutex.unlock();
     spans_.mutex.unlock();
     for (Shard& shard : shards_) shard.mutex.unlock();
+  }
+
+  /// The caches of threads that the child does not have wait for threads that it makes, or for
+  /// the next need of a slab.
+  static void unlock_in_child() noexcept {
+    for (ThreadCache* cache = caches_; cache != nullptr;) {
+      ThreadCache* const next = cache->next;
+      if (cache->bins.data() != bins) {
+        unregister(*cache);
+        cache->next = orphans_.load(std::memory_order_relaxed);
+        orphans_.store(cache, std::memory_order_relaxed);
+      }
+      cache = next;
+    }
+    unlock_all();
+  }
+
+  /// Drains one of these caches. False when there is none.
+  static bool drain_orphan() noexcept {
+    if (orphans_.load(std::memory_order_relaxed) == nullptr) return false;
+    ThreadCache* cache = nullptr;
+    {
+      const std::lock_guard lock(registry_mutex_);
+      cache = orphans_.load(std::memory_order_relaxed);
+      if (cache == nullptr) return false;
+      orphans_.store(cache->next, std::memory_order_relaxed);
+    }
+    drain(*cache);
+    const std::lock_guard lock(registry_mutex_);
+    cache->next = unused_caches_;
+    unused_caches_ = cache;
+    return true;
   }
 
   // -------------------------------------------------------------------------------------------
@@ -416,30 +466,33 @@ class Heap {
       const SizeClass victim = cache.next_victim;
       cache.next_victim = static_cast<SizeClass>(victim + 1 == class_count ? 1 : victim + 1);
       if (victim == c || cache.capacity[victim] == 0) continue;
-      put_blocks(cache.slots[victim], cache.count(victim), victim);
-      cache.set_count(victim, 0);
-      cache.set_capacity(victim, 0);
+      flush(cache, victim);
     }
     cache.set_capacity(c, wanted);
   }
 
   static void drain(ThreadCache& cache) noexcept {
     for (std::size_t i = 1; i < class_count; ++i) {
-      const auto c = static_cast<SizeClass>(i);
-      if (cache.count(c) != 0) put_blocks(cache.slots[c], cache.count(c), c);
-      cache.set_count(c, 0);
-      cache.set_capacity(c, 0);
+      flush(cache, static_cast<SizeClass>(i));
     }
+  }
+
+  /// Empties the bin of a class and takes its capacity.
+  static void flush(ThreadCache& cache, SizeClass c) noexcept {
+    const std::size_t count = cache.count(c);
+    cache.set_count(c, 0);
+    put_blocks(cache.slots[c], count, c);
+    cache.set_capacity(c, 0);
   }
 
   /// Takes up to `want` blocks of class `c` into the slots below `end`; 0 without memory.
   static std::size_t take_blocks(std::size_t shard_index, SizeClass c, void** end,
                                  std::size_t want) noexcept {
     Shard& shard = shards_[shard_index];
-    {
+    do {
       const std::lock_guard lock(shard.mutex);
       if (const std::size_t got = shard.take(c, end, want)) return got;
-    }
+    } while (drain_orphan());
     Slab* const slab = new_slab(shard_index, c);
     if (slab == nullptr) return 0;
     const ClassInfo& info = class_info[c];
@@ -720,8 +773,12 @@ class Heap {
   static inline constinit Mutex registry_mutex_{};
   static inline constinit ThreadCache* caches_ = nullptr;
   static inline constinit ThreadCache* unused_caches_ = nullptr;
+  static inline constinit std::atomic<ThreadCache*> orphans_{nullptr};
   static inline constinit std::atomic<std::size_t> thread_caches_{0};  // of both lists
   static inline constinit Mutex start_mutex_{};
+  // Started when the program or library is loaded, unless something allocated earlier: no fork can
+  // come between then.
+  static inline const bool started_at_load_ = (start(), true);
   static inline constinit std::atomic<bool> ready_{false};
   static inline constinit std::atomic<bool> bypass_{false};
   static inline constinit bool purge_pages_ = false;

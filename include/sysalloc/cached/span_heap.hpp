@@ -38,6 +38,12 @@ struct Segment : ListNode {
   std::uintptr_t base;
   std::uint64_t free;   // units that hold nothing
   std::uint64_t dirty;  // the free ones that may be resident
+  // In the list of segments with dirty units, while there are any.
+  struct Dirty : ListNode {
+    Segment* segment;
+  } in_dirty;
+
+  [[nodiscard]] bool whole() const noexcept { return free == ~std::uint64_t{0}; }
 };
 
 /// A run of units: where it is, and the segment it belongs to.
@@ -92,13 +98,13 @@ class SpanHeap {
         if (dirty_units_ <= keep && keep != 0) return;
         segment = purgeable(keep == 0);
         if (segment == nullptr) return;
-        whole = segment->free == ~std::uint64_t{0};
+        whole = segment->whole();
         // In transit: neither free nor dirty until the system has them.
         taken = whole ? segment->free : segment->dirty;
         dirty_units_ -= static_cast<std::size_t>(std::popcount(segment->dirty));
         segment->free &= ~taken;
         segment->dirty = 0;
-        segment->unlink();
+        unlink(segment);
         if (!whole) link(segment);
         if (whole) --segments_;
       }
@@ -170,10 +176,23 @@ class SpanHeap {
     return length;
   }
 
-  void link(Segment* segment) noexcept { lists_[longest_run(segment->free)].push_front(segment); }
+  void link(Segment* segment) noexcept {
+    lists_[longest_run(segment->free)].push_front(segment);
+    if (segment->dirty == 0) return;
+    if (segment->whole()) {
+      dirty_.push_front(&segment->in_dirty);
+    } else {
+      dirty_.push_back(&segment->in_dirty);
+    }
+  }
+
+  static void unlink(Segment* segment) noexcept {
+    segment->unlink();
+    if (segment->in_dirty.linked()) segment->in_dirty.unlink();
+  }
 
   void relink(Segment* segment) noexcept {
-    segment->unlink();
+    unlink(segment);
     link(segment);
   }
 
@@ -227,6 +246,8 @@ class SpanHeap {
     }
     map.set(base, segment_units, kind_free, kind_free, nullptr);
     segment->next = segment->prev = nullptr;
+    segment->in_dirty.next = segment->in_dirty.prev = nullptr;
+    segment->in_dirty.segment = segment;
     segment->base = base;
     segment->free = ~std::uint64_t{0};
     segment->dirty = 0;
@@ -237,20 +258,14 @@ class SpanHeap {
   }
 
   // A segment with dirty units, rather one that is free as a whole; `clean_too` finds those that
-  // are free as a whole also when nothing of them is resident.
+  // are free as a whole also when nothing of them is resident, and looks at all for that.
   Segment* purgeable(bool clean_too) noexcept {
-    for (std::size_t length = max_span_units; length > 0; --length) {
-      List& list = lists_[length];
-      if (list.empty()) continue;
-      Segment* found = nullptr;
-      for (ListNode* node = list.next; node != &list; node = node->next) {
-        auto* const segment = static_cast<Segment*>(node);
-        const bool whole = segment->free == ~std::uint64_t{0};
-        if (segment->dirty == 0 && !(whole && clean_too)) continue;
-        if (whole) return segment;
-        if (found == nullptr) found = segment;
-      }
-      if (found != nullptr) return found;
+    if (!dirty_.empty()) return static_cast<Segment::Dirty*>(dirty_.next)->segment;
+    if (!clean_too) return nullptr;
+    List& list = lists_[max_span_units];
+    for (ListNode* node = list.next; node != nullptr && node != &list; node = node->next) {
+      auto* const segment = static_cast<Segment*>(node);
+      if (segment->whole()) return segment;
     }
     return nullptr;
   }
@@ -265,6 +280,7 @@ class SpanHeap {
   }
 
   std::array<List, max_span_units + 1> lists_{};  // by longest free run
+  List dirty_{};                                  // those with dirty units, whole ones first
   List spare_{};                                  // descriptors of segments that were given back
   std::size_t segments_ = 0;
   std::size_t used_units_ = 0;

@@ -14,6 +14,10 @@
 // `top`: null means empty, so there is no second variable to compare with. A deallocation compares
 // `top` with `limit`, which the class's share of the thread's budget sets.
 
+// The child of a fork takes over the caches of threads that it does not have, as they were at any
+// instant. So a block leaves its stack before it goes anywhere else, and a slot is written before
+// the top says so (a release, which costs nothing on x86); what was on its way then is lost.
+
 #ifndef SYSALLOC_CACHED_THREAD_CACHE_HPP_
 #define SYSALLOC_CACHED_THREAD_CACHE_HPP_
 
@@ -26,7 +30,8 @@
 
 namespace sysalloc::detail::cached {
 
-/// The stack of one class. `top` is atomic for stats(), which reads it from other threads.
+/// The stack of one class. `top` is atomic for stats(), which reads it from other threads, and for
+/// the order of what is written.
 struct Bin {
   std::atomic<void**> top;
   void** limit;
@@ -60,18 +65,17 @@ struct alignas(64) ThreadCache {
   }
   [[nodiscard]] static constexpr std::size_t bytes() noexcept;
 
-  /// Makes the memory behind the cache its slots, all bins empty and without capacity.
+  /// Makes the memory behind the cache, all of it zero, its slots; all bins empty and without
+  /// capacity.
   void init() noexcept {
     void** slot = reinterpret_cast<void**>(this + 1);
     for (std::size_t c = 0; c < class_count; ++c) {
-      *slot++ = nullptr;
-      slots[c] = slot;
+      // The null pointer below the first slot is there already.
+      slots[c] = ++slot;
       bins[c].top.store(slot, std::memory_order_relaxed);
       bins[c].limit = slot;
-      capacity[c] = 0;
       slot += class_info[c].cache_max;
     }
-    granted = 0;
     next_victim = 1;
   }
 
@@ -82,7 +86,7 @@ struct alignas(64) ThreadCache {
     return static_cast<std::size_t>(bins[c].top.load(std::memory_order_relaxed) - slots[c]);
   }
   void set_count(SizeClass c, std::size_t count) noexcept {
-    bins[c].top.store(slots[c] + count, std::memory_order_relaxed);
+    bins[c].top.store(slots[c] + count, std::memory_order_release);
   }
   void set_limit(SizeClass c, std::size_t limit) noexcept { bins[c].limit = slots[c] + limit; }
   void set_capacity(SizeClass c, std::size_t blocks) noexcept {
