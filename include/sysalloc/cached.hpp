@@ -95,15 +95,14 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
 
   /// Frees `ptr` if it is a block of a size class and the thread has room for it.
   [[nodiscard]] bool try_dealloc(void* ptr) const noexcept {
-    const std::uint8_t kind = Heap::map.kind(ptr);
-    return kind < detail::cached::class_count && put(ptr, kind);
+    detail::cached::SizeClass size_class;
+    return Heap::hints.find(ptr, size_class) && put(ptr, size_class);
   }
 
   /// As above, if `size` is of the same class, too.
   [[nodiscard]] bool try_dealloc(void* ptr, std::size_t size) const noexcept {
-    namespace c = detail::cached;
-    const std::uint8_t kind = Heap::map.kind(ptr);
-    return c::class_of(size) == kind && put(ptr, kind);
+    const detail::cached::SizeClass size_class = detail::cached::class_of(size);
+    return Heap::hints.tells(ptr, size_class) && put(ptr, size_class);
   }
 
   /// Resizes a block to `new_size` bytes (not zero). Stays in place when the size class does.
@@ -140,16 +139,21 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
 
   /// As above, for a block that was allocated at a multiple of `align`.
   [[nodiscard]] bool try_dealloc(void* ptr, std::size_t size, std::size_t align) const noexcept {
-    return try_dealloc(ptr, class_size(size, align));
+    // An alignment that cannot be gives a class that is not the block's, or is its.
+    return try_dealloc(ptr, class_size_unchecked(size, align));
   }
 
  private:
   // The size to ask the classes for; 0 when they cannot serve it.
   static std::size_t class_size(std::size_t size, std::size_t align) noexcept {
     namespace c = detail::cached;
-    // The last is no power of two, zero included.
-    if (size > c::max_class_size || align > c::unit_size || (align & (align - 1)) != 0) return 0;
-    return (size + align - 1) & ~(align - 1);
+    if (align > c::unit_size || (align & (align - 1)) != 0) return 0;
+    return class_size_unchecked(size, align);
+  }
+
+  // Without an overflow: a size of zero, and one that would wrap around, give 0.
+  static std::size_t class_size_unchecked(std::size_t size, std::size_t align) noexcept {
+    return ((size - 1) | (align - 1)) + 1;
   }
 
   using Heap = detail::cached::Heap<Backend>;

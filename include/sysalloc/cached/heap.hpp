@@ -35,6 +35,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <sysalloc/cached/hints.hpp>
 #include <sysalloc/cached/metadata.hpp>
 #include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/os.hpp>
@@ -72,6 +73,7 @@ class Heap {
       no_bins.data();
 
   static inline constinit PageMap map{};
+  static inline constinit Hints hints{};
 
   // -------------------------------------------------------------------------------------------
   // The slow paths of allocation and deallocation. The fast ones are in cached.hpp.
@@ -132,6 +134,7 @@ class Heap {
           if (wrong_size_is_fatal) report_wrong_size(ptr, class_info[kind].size, size);
           wrong_sizes_.fetch_add(1, std::memory_order_relaxed);
         }
+        hints.set(ptr, kind);
         dealloc_block(ptr, kind);
     }
   }
@@ -155,7 +158,7 @@ class Heap {
     }
     slab->base = base;
     slab->size = whole->size();
-    slab->size_class = 0;
+    slab->owner = Slab::owner_of(0, 0);
     slab->align_shift = static_cast<std::uint8_t>(std::countr_zero(whole->align()));
     map.set(base, units_of(whole->size()), kind_large, kind_interior, slab);
     large_bytes_.fetch_add(whole->size(), std::memory_order_relaxed);
@@ -328,14 +331,13 @@ class Heap {
       }
     }
     if (cache == nullptr) {
-      // Of the least alignment: an allocator clears a block of that without touching fresh pages, of
-      // which few are ever used.
+      // Of the least alignment: an allocator clears a block of that without touching fresh pages,
+      // of which few are ever used.
       void* const memory = sysalloc::alloc_zeroed(
-          backend(), Layout::from_size_align_unchecked(
-                         ThreadCache::bytes() + alignof(ThreadCache), smallest_size));
+          backend(), Layout::from_size_align_unchecked(ThreadCache::bytes(), smallest_size));
       if (memory == nullptr) return nullptr;
-      const auto address = reinterpret_cast<std::uintptr_t>(memory) + alignof(ThreadCache);
-      cache = reinterpret_cast<ThreadCache*>(address & ~(alignof(ThreadCache) - 1));
+      const auto end = reinterpret_cast<std::uintptr_t>(memory) + alignof(ThreadCache);
+      cache = reinterpret_cast<ThreadCache*>(end & ~(alignof(ThreadCache) - 1));
       cache->init();
       thread_caches_.fetch_add(1, std::memory_order_relaxed);
     }
@@ -519,13 +521,22 @@ class Heap {
     slab->base = span.base;
     slab->segment = span.segment;
     slab->size = info.units * unit_size;
-    slab->shard = static_cast<std::uint16_t>(shard_index);
-    slab->size_class = c;
+    slab->owner = Slab::owner_of(shard_index, c);
     slab->in_transit = false;
     slab->fill(info);
     map.set(span.base, info.units, c, info.size > max_slab_size ? std::uint8_t{kind_interior} : c,
             slab);
+    for_each_unit(*slab, [c](const void* unit) { hints.set(unit, c); });
     return slab;
+  }
+
+  /// Calls `f` with the address of each unit of a slab in which a block may begin.
+  template <class F>
+  static void for_each_unit(const Slab& slab, F f) noexcept {
+    const std::size_t units = class_info[slab.size_class()].blocks == 1 ? 1 : slab.size / unit_size;
+    for (std::size_t i = 0; i < units; ++i) {
+      f(reinterpret_cast<const void*>(slab.base + i * unit_size));
+    }
   }
 
   static Slab* take_descriptor(std::size_t shard_index, SizeClass c) noexcept {
@@ -543,14 +554,14 @@ class Heap {
     if (memory == nullptr) return nullptr;
     auto* const slab = static_cast<Slab*>(memory);
     slab->next = slab->prev = nullptr;
-    slab->size_class = c;
+    slab->owner = Slab::owner_of(shard_index, c);
     return slab;
   }
 
   static void give_descriptor(std::size_t shard_index, Slab* slab) noexcept {
     Shard& shard = shards_[shard_index];
     const std::lock_guard lock(shard.mutex);
-    keep_descriptor(shard, slab, slab->size_class);
+    keep_descriptor(shard, slab, slab->size_class());
   }
 
   static void keep_descriptor(Shard& shard, Slab* slab, SizeClass c) noexcept {
@@ -562,31 +573,18 @@ class Heap {
   static void put_blocks(void** blocks, std::size_t count, SizeClass c) noexcept {
     // Blocks of other shards than the first one's stay for another round.
     while (count != 0) {
-      Shard& shard = shards_[slab_of(blocks[0], c, [] {})->shard];
-      Empties empties;
+      Shard& shard = shards_[slab_of(blocks[0], c, [] {})->shard()];
+      List empties;
       bool over = false;
       {
         const std::lock_guard lock(shard.mutex);
         count = put_into(shard, c, blocks, count, empties);
         over = shard.resident_free() > shard.purge_mark + purge_step(shard);
       }
-      for (const Span& span : empties) release_span(span, class_info[c]);
+      release(shard, c, empties);
       if (over) purge_slabs(shard, false);
     }
   }
-
-  /// Spans of slabs that became empty, to be given back once the lock is released.
-  class Empties {
-   public:
-    [[nodiscard]] bool full() const noexcept { return count_ == spans_.size(); }
-    void add(Span span) noexcept { spans_[count_++] = span; }
-    [[nodiscard]] const Span* begin() const noexcept { return spans_.data(); }
-    [[nodiscard]] const Span* end() const noexcept { return spans_.data() + count_; }
-
-   private:
-    std::array<Span, 16> spans_;
-    std::size_t count_ = 0;
-  };
 
   /// The slab of a block that came into a cache as one of class `c`. Calls `before_report` before
   /// it ends the program.
@@ -595,7 +593,7 @@ class Heap {
     Slab* const slab = map.slab(ptr);
     // The block was of a slab of this class when it came into the cache. If it is not any more, the
     // slab went when all its blocks were free, this one too.
-    if (slab == nullptr || slab->size_class != c) [[unlikely]] {
+    if (slab == nullptr || slab->size_class() != c) [[unlikely]] {
       before_report();
       report_double_free(ptr, class_info[c].size);
     }
@@ -610,36 +608,34 @@ class Heap {
   /// for every other block. Lists are looked at only when a slab gets its first free block or its
   /// last.
   static std::size_t put_into(Shard& shard, SizeClass c, void** blocks, std::size_t count,
-                              Empties& empties) noexcept {
-    const ClassInfo& info = class_info[c];
-    const auto shard_index = static_cast<std::uint16_t>(&shard - shards_.data());
+                              List& empties) noexcept {
+    const ClassInfo info = class_info[c];
+    const auto owner = Slab::owner_of(static_cast<std::size_t>(&shard - shards_.data()), c);
     std::size_t left = 0;
-    std::size_t put = 0;
+    std::size_t noted = 0;
     // A program may catch the signal that ends it, and allocate.
     const auto before_report = [&shard] { shard.mutex.unlock(); };
     for (std::size_t i = 0; i < count; ++i) {
       void* const ptr = blocks[i];
-      Slab* const slab = slab_of(ptr, c, before_report);
-      if (slab->shard != shard_index || empties.full()) [[unlikely]] {
+      Slab* const slab = map.slab(ptr);
+      if (slab == nullptr || slab->owner != owner) [[unlikely]] {
+        static_cast<void>(slab_of(ptr, c, before_report));
         blocks[left++] = ptr;
         continue;
       }
-      slab->put(info, ptr, before_report);
-      ++put;
-      if (slab->free == 1 || slab->free == info.blocks) [[unlikely]] {
-        shard.note_free(c, put);
-        put = 0;
+      if (slab->put(info, ptr, before_report)) [[unlikely]] {
+        shard.note_free(c, i + 1 - left - noted);
+        noted = i + 1 - left;
         change_list(shard, *slab, info, empties);
       }
     }
-    shard.note_free(c, put);
+    shard.note_free(c, count - left - noted);
     return left;
   }
 
-  static void change_list(Shard& shard, Slab& slab, const ClassInfo& info,
-                          Empties& empties) noexcept {
+  static void change_list(Shard& shard, Slab& slab, const ClassInfo& info, List& empties) noexcept {
     if (slab.in_transit) return;
-    List& list = shard.partial[slab.size_class];
+    List& list = shard.partial[slab.size_class()];
     if (slab.free == info.blocks && (info.blocks == 1 || has_other(list, slab))) {
       retire(shard, slab, info, empties);
     } else if (!slab.linked()) {
@@ -654,20 +650,32 @@ class Heap {
   }
 
   /// Takes an empty slab apart. The shard's lock is held.
-  static void retire(Shard& shard, Slab& slab, const ClassInfo& info, Empties& empties) noexcept {
-    const SizeClass c = slab.size_class;
+  static void retire(Shard& shard, Slab& slab, const ClassInfo& info, List& empties) noexcept {
+    const SizeClass c = slab.size_class();
     if (slab.linked()) slab.unlink();
     --shard.slabs[c];
     shard.slab_bytes -= slab.size;
     shard.free[c] -= info.blocks;
     shard.forget_free(std::size_t{info.blocks} * info.size, slab.purged_bytes());
-    empties.add({.base = slab.base, .segment = slab.segment});
-    keep_descriptor(shard, &slab, c);
+    empties.push_back(&slab);
   }
 
-  static void release_span(const Span& span, const ClassInfo& info) noexcept {
-    map.set(span.base, info.units, kind_free, kind_free, nullptr);
-    spans_.give(backend(), map, span, info.units);
+  /// Gives the memory of slabs of class `c` that were taken apart to the span heap.
+  static void release(Shard& shard, SizeClass c, List& empties) noexcept {
+    if (empties.empty()) return;
+    const std::size_t units = class_info[c].units;
+    for (ListNode* node = empties.next; node != &empties; node = node->next) {
+      const auto* const slab = static_cast<Slab*>(node);
+      map.set(slab->base, units, kind_free, kind_free, nullptr);
+      for_each_unit(*slab, [](const void* unit) { hints.clear(unit); });
+      spans_.give(backend(), map, {.base = slab->base, .segment = slab->segment}, units);
+    }
+    const std::lock_guard lock(shard.mutex);
+    while (!empties.empty()) {
+      auto* const slab = static_cast<Slab*>(empties.next);
+      slab->unlink();
+      keep_descriptor(shard, slab, c);
+    }
   }
 
   // -------------------------------------------------------------------------------------------
@@ -675,9 +683,14 @@ class Heap {
 
   // So much more must be free in a shard's slabs than after the last time before their pages are
   // looked at again: what it costs stays in proportion to what was freed.
+  //
+  // Twice the floor while the slabs are few: there a working set that is freed and built again is
+  // much of the heap, and to give it back and fault it in each time costs more than it saves.
   static constexpr std::size_t purge_floor = 4 * MiB;
+  static constexpr std::size_t few_slabs = 32 * MiB;
 
   static std::size_t purge_step(const Shard& shard) noexcept {
+    if (shard.slab_bytes < few_slabs) return 2 * purge_floor;
     return std::max(purge_floor, shard.slab_bytes / 64);
   }
 
@@ -708,15 +721,15 @@ class Heap {
         slab->purged |= released;
         shard.purged_bytes += static_cast<std::size_t>(std::popcount(released)) * page_size;
       }
-      Empties empties;
+      List empties;
       {
         const std::lock_guard lock(shard.mutex);
         while (!done.empty()) {
           auto* const slab = static_cast<Slab*>(done.next);
           slab->unlink();
           slab->in_transit = false;
-          const bool retires = slab->free == info.blocks && !empties.full() &&
-                               (empty_too || !shard.partial[c].empty());
+          const bool retires =
+              slab->free == info.blocks && (empty_too || !shard.partial[c].empty());
           if (retires) {
             retire(shard, *slab, info, empties);
           } else {
@@ -724,7 +737,7 @@ class Heap {
           }
         }
       }
-      for (const Span& span : empties) release_span(span, info);
+      release(shard, c, empties);
     }
     const std::lock_guard lock(shard.mutex);
     shard.purge_mark = shard.resident_free();

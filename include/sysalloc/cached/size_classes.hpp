@@ -71,6 +71,9 @@ struct ClassInfo {
   std::uint32_t blocks;      ///< in a slab
   std::uint32_t cache_max;   ///< blocks of it that one thread may cache
   std::uint64_t reciprocal;  ///< offset * reciprocal >> 40 == offset / size within a slab
+  std::uint64_t fraction;   ///< of one byte: what offset * reciprocal << 24 is below for a multiple
+  std::size_t last_offset;  ///< of a block in a slab
+  std::uint32_t blocks_less_2;
 };
 
 inline constexpr std::size_t reciprocal_shift = 40;
@@ -92,11 +95,16 @@ constexpr ClassInfo class_info_of(std::size_t size_class) noexcept {
   if (cache > cache_max_blocks) cache = cache_max_blocks;
   if (cache < 4 && size <= 4 * unit_size) cache = 4;
   if (cache < 2) cache = 2;
+  const std::size_t blocks = size > max_slab_size ? 1 : units * unit_size / size;
+  const std::uint64_t reciprocal = (std::uint64_t{1} << reciprocal_shift) / size + 1;
   return {.size = static_cast<std::uint32_t>(size),
           .units = static_cast<std::uint32_t>(units),
-          .blocks = static_cast<std::uint32_t>(size > max_slab_size ? 1 : units * unit_size / size),
+          .blocks = static_cast<std::uint32_t>(blocks),
           .cache_max = static_cast<std::uint32_t>(cache),
-          .reciprocal = (std::uint64_t{1} << reciprocal_shift) / size + 1};
+          .reciprocal = reciprocal,
+          .fraction = reciprocal << (64 - reciprocal_shift),
+          .last_offset = (blocks - 1) * size,
+          .blocks_less_2 = static_cast<std::uint32_t>(blocks) - 2};
 }
 
 inline constexpr std::array<ClassInfo, class_count> class_info = [] {
@@ -113,11 +121,22 @@ inline constexpr std::array<SizeClass, table_limit / smallest_size + 1> class_ta
   return table;
 }();
 
+/// The same for each 128 bytes, up to where blocks have slabs. The computation behind these costs
+/// as much as the rest of an allocation.
+inline constexpr std::size_t wide_step = 128;
+inline constexpr std::array<SizeClass, max_slab_size / wide_step + 1> wide_table = [] {
+  std::array<SizeClass, max_slab_size / wide_step + 1> table{};
+  for (std::size_t i = 1; i < table.size(); ++i) table[i] = class_of_slow(i * wide_step);
+  return table;
+}();
+static_assert(table_limit / steps_per_doubling >= wide_step);
+
 /// The class of any size: 0 for a size of 0 and for one above max_class_size.
 inline SizeClass class_of(std::size_t size) noexcept {
   if (size <= table_limit) [[likely]] {
     return class_table[(size + smallest_size - 1) / smallest_size];
   }
+  if (size <= max_slab_size) return wide_table[(size + wide_step - 1) / wide_step];
   return size <= max_class_size ? class_of_slow(size) : SizeClass{0};
 }
 

@@ -69,10 +69,16 @@ struct alignas(64) Slab : ListNode {
   std::uint32_t free;        // set bits of the bitmap
   std::uint32_t first_word;  // no bit is set in the words before
   std::uint64_t purged;      // a bit for each page that was given back to the system
-  std::uint16_t shard;
-  SizeClass size_class;      // 0 for a large block
+  std::uint32_t owner;       // its shard and class; class 0 for a large block
   bool in_transit;           // out of its list while the system is called about its pages
   std::uint8_t align_shift;  // of a large block: the alignment it was allocated with
+
+  /// In one number, for whoever puts a block back has to compare both.
+  [[nodiscard]] static std::uint32_t owner_of(std::size_t shard, SizeClass c) noexcept {
+    return static_cast<std::uint32_t>(shard << 8 | c);
+  }
+  [[nodiscard]] std::size_t shard() const noexcept { return owner >> 8; }
+  [[nodiscard]] SizeClass size_class() const noexcept { return static_cast<SizeClass>(owner); }
 
   [[nodiscard]] std::uint64_t* words() noexcept {
     return reinterpret_cast<std::uint64_t*>(this + 1);
@@ -144,25 +150,32 @@ struct alignas(64) Slab : ListNode {
     for (std::size_t page = first; page <= last; ++page) purged &= ~(std::uint64_t{1} << page);
   }
 
-  /// Marks the block at `ptr` free. Ends the program when it is free already or no block begins
-  /// there, and calls `before_report` before that.
+  /// Marks the block at `ptr` free. True when the slab has now its first free block, or is all
+  /// free. Ends the program when the block is free already or none begins there, and calls
+  /// `before_report` before that.
   template <class BeforeReport>
-  void put(const ClassInfo& info, const void* ptr, BeforeReport before_report) noexcept {
+  bool put(const ClassInfo& info, const void* ptr, BeforeReport before_report) noexcept {
     const std::size_t offset = reinterpret_cast<std::uintptr_t>(ptr) - base;
-    const std::size_t index = (offset * info.reciprocal) >> reciprocal_shift;
-    if (index * info.size != offset || index >= info.blocks) [[unlikely]] {
+    const std::uint64_t product = offset * info.reciprocal;
+    // Only a multiple of the size has a fraction of less than the reciprocal.
+    if (offset > info.last_offset || product << (64 - reciprocal_shift) >= info.fraction)
+        [[unlikely]] {
       before_report();
       report_interior(ptr, info.size);
     }
+    const std::size_t index = product >> reciprocal_shift;
     std::uint64_t& word = words()[index / word_bits];
-    const std::uint64_t bit = std::uint64_t{1} << (index % word_bits);
-    if ((word & bit) != 0) [[unlikely]] {
+    const std::uint64_t with = word | std::uint64_t{1} << (index % word_bits);
+    if (with == word) [[unlikely]] {
       before_report();
       report_double_free(ptr, info.size);
     }
-    word |= bit;
-    if (index / word_bits < first_word) first_word = static_cast<std::uint32_t>(index / word_bits);
+    word = with;
+    // Not the least of both: a refill finds the word soon enough.
+    first_word = 0;
     ++free;
+    // Two tests in one: of 1, 2 less is more than any number of blocks.
+    return free - 2 >= info.blocks_less_2;
   }
 };
 

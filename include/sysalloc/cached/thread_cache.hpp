@@ -46,7 +46,7 @@ struct alignas(64) ThreadCache {
   /// program works on out of the processor's first cache.
   static constexpr std::size_t refill_blocks = 128;
   /// What a bin holds at most, and what is kept of it, from when it was full until it runs empty.
-  static constexpr std::size_t streak_limit = 64;
+  static constexpr std::size_t streak_limit = 128;
   static constexpr std::size_t streak_keep = 16;
 
   std::array<Bin, class_count> bins;
@@ -63,6 +63,7 @@ struct alignas(64) ThreadCache {
     for (const ClassInfo& info : class_info) count += 1 + info.cache_max;
     return count;
   }
+  /// What a cache and its slots take, wherever the memory for it begins.
   [[nodiscard]] static constexpr std::size_t bytes() noexcept;
 
   /// Makes the memory behind the cache, all of it zero, its slots; all bins empty and without
@@ -98,7 +99,7 @@ struct alignas(64) ThreadCache {
 };
 
 constexpr std::size_t ThreadCache::bytes() noexcept {
-  return sizeof(ThreadCache) + slot_count() * sizeof(void*);
+  return sizeof(ThreadCache) + slot_count() * sizeof(void*) + alignof(ThreadCache);
 }
 
 /// The bins of a thread that has no cache: nothing to take, no room to put. With them, the fast

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <sysalloc/cached.hpp>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -49,6 +50,39 @@ using Blocks = std::vector<std::pair<void*, std::size_t>>;
 }
 
 }  // namespace
+
+TEST_CASE("what threads that a child does not have had cached is not lost to it") {
+  constexpr std::size_t count = 1000;
+  std::atomic<bool> filled{false};
+  std::atomic<bool> stop{false};
+  std::thread other([&] {
+    std::vector<void*> blocks(count);
+    for (void*& block : blocks) block = heap.alloc(layout(48));
+    for (void* const block : blocks) heap.dealloc(block, layout(48));
+    filled = true;
+    while (!stop) std::this_thread::yield();
+  });
+  while (!filled) std::this_thread::yield();
+  const std::size_t cached = Heap::stats().cached;
+  CHECK(cached >= 48);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(120);
+    tests::leaks_are_expected();
+    const auto inherited = Heap::stats();
+    Heap::purge();
+    const auto purged = Heap::stats();
+    const bool good = inherited.cached == cached && inherited.live == 0 && purged.cached == 0 &&
+                      purged.live == 0 && purged.mapped == purged.metadata;
+    _exit(good ? 0 : 1);
+  }
+  int status = -1;
+  CHECK(child > 0);
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  stop = true;
+  other.join();
+}
 
 TEST_CASE("children of a program with many busy threads") {
 #if defined(__SANITIZE_ADDRESS__)

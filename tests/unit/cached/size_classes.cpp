@@ -80,13 +80,17 @@ TEST_CASE("a slab's blocks lie within it, and a byte of the page map has room fo
   }
 }
 
-TEST_CASE("the reciprocal divides every offset within a slab exactly") {
+TEST_CASE("the reciprocal divides every offset within a slab exactly, and tells the multiples") {
   std::size_t faults = 0;
   for (std::size_t i = 1; i < c::class_count; ++i) {
     const c::ClassInfo& info = c::class_info[i];
     const std::size_t bytes = info.units * c::unit_size;
     for (std::size_t offset = 0; offset < bytes; ++offset) {
-      if ((offset * info.reciprocal) >> c::reciprocal_shift != offset / info.size) ++faults;
+      const std::uint64_t product = offset * info.reciprocal;
+      if (product >> c::reciprocal_shift != offset / info.size) ++faults;
+      // Of slabs; the one block of a span begins with it.
+      const bool multiple = product << (64 - c::reciprocal_shift) < info.fraction;
+      if (info.blocks > 1 && multiple != (offset % info.size == 0)) ++faults;
     }
     CAPTURE(info.size);
     CHECK(faults == 0);

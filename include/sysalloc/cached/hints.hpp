@@ -1,0 +1,77 @@
+// Hints: the size class of a block in one load, for most blocks.
+//
+// What operator delete asks first. A table of one word for each unit of 4 GiB, which addresses that
+// are a multiple of 4 GiB apart share. A hint is the upper half of an address with the class below
+// it, so one load tells the class and whom it is true of, and a deallocation that knows the size
+// checks both in one comparison. A hint says nothing false; where it says nothing, or speaks of
+// another unit, the page map is asked (page_map.hpp).
+//
+// True, because the hint of a slab is set before any of its blocks is handed out and cleared after
+// all of them came back; and renewed, where that of another unit crowded it out, only by who holds
+// a block of the slab.
+
+#ifndef SYSALLOC_CACHED_HINTS_HPP_
+#define SYSALLOC_CACHED_HINTS_HPP_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <sysalloc/cached/size_classes.hpp>
+
+namespace sysalloc::detail::cached {
+
+class Hints {
+ public:
+  /// Does a hint tell the size class of the block at `ptr`? Writes it to `c`: 0 is no class, where
+  /// nothing is known of the lowest 4 GiB.
+  [[nodiscard]] bool find(const void* ptr, SizeClass& c) const noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(ptr);
+    const std::uint32_t hint = hints_[index(address)].load(std::memory_order_relaxed);
+    c = static_cast<SizeClass>(hint);
+    return hint >> class_bits == upper(address);
+  }
+
+  /// Does a hint tell that the block at `ptr` is of class `c`? For class 0, anything.
+  [[nodiscard]] bool tells(const void* ptr, SizeClass c) const noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(ptr);
+    return hints_[index(address)].load(std::memory_order_relaxed) == hint_of(address, c);
+  }
+
+  /// Sets the hint of the unit that `ptr` points into.
+  void set(const void* ptr, SizeClass c) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(ptr);
+    hints_[index(address)].store(static_cast<std::uint32_t>(hint_of(address, c)),
+                                 std::memory_order_relaxed);
+  }
+
+  /// Clears the hint of that unit, if there is one.
+  void clear(const void* ptr) noexcept {
+    SizeClass c;
+    if (find(ptr, c)) {
+      const auto address = reinterpret_cast<std::uintptr_t>(ptr);
+      hints_[index(address)].store(0, std::memory_order_relaxed);
+    }
+  }
+
+ private:
+  static constexpr std::size_t count = std::size_t{1} << (32 - unit_shift);
+  static constexpr unsigned class_bits = 8;
+
+  static std::size_t index(std::uintptr_t address) noexcept {
+    return (address >> unit_shift) & (count - 1);
+  }
+  // In 64 bits: of an address beyond those that a heap uses it is more than any hint.
+  static std::uint64_t upper(std::uintptr_t address) noexcept {
+    return static_cast<std::uint64_t>(address) >> 32;
+  }
+  static std::uint64_t hint_of(std::uintptr_t address, SizeClass c) noexcept {
+    return upper(address) << class_bits | c;
+  }
+
+  std::array<std::atomic<std::uint32_t>, count> hints_{};
+};
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_HINTS_HPP_
