@@ -30,6 +30,8 @@ INCLUDE = f"-I{SOURCE / 'include'}"
 OBJECT = BUILD / "override" / "sysalloc_override.o"
 ARCHIVE = BUILD / "override" / "libsysalloc_override.a"
 SHARED = BUILD / "override" / "libsysalloc_override.so"
+CACHED_OBJECT = BUILD / "override" / "sysalloc_override_cached.o"
+CACHED_SHARED = BUILD / "override" / "libsysalloc_override_cached.so"
 LIBRARY = BUILD / "src" / "libsysalloc.a"
 
 # The 20 replaceable forms, [new.delete.single] and [new.delete.array], as the Itanium ABI mangles

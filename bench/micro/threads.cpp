@@ -45,8 +45,8 @@ void threads_containers(benchmark::State& state) {
   }
 }
 
-BENCHMARK(threads_pair)->ThreadRange(1, 8);
-BENCHMARK(threads_churn)->ThreadRange(1, 8);
-BENCHMARK(threads_containers)->ThreadRange(1, 8);
+BENCHMARK(threads_pair)->ThreadRange(1, 16);
+BENCHMARK(threads_churn)->ThreadRange(1, 16);
+BENCHMARK(threads_containers)->ThreadRange(1, 16);
 
 }  // namespace

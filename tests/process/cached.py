@@ -6,8 +6,8 @@ import sys
 
 import support
 
-OBJECT = support.BUILD / "override" / "sysalloc_override_cached.o"
-SHARED = support.BUILD / "override" / "libsysalloc_override_cached.so"
+OBJECT = support.CACHED_OBJECT
+SHARED = support.CACHED_SHARED
 
 # Compiled with any standard: knows nothing of sysalloc.
 MISTAKES = r"""
