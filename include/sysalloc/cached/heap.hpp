@@ -2,7 +2,7 @@
 //
 //   thread cache   arrays of free blocks of one thread           thread_cache.hpp
 //   shard          slabs with free blocks, one lock for each     shard.hpp, slab.hpp
-//   span heap      runs of units for slabs, one lock             span_heap.hpp
+//   span heaps     runs of units for slabs, one lock for each    span_heap.hpp
 //   backend        segments and large blocks
 //
 // Beside them the page map, which tells for any address what is there (page_map.hpp), and the
@@ -13,7 +13,7 @@
 // pthread key, which runs after the destructors of thread_local objects; a thread that allocates
 // later still gets one again, and after a few rounds goes without.
 //
-// Locks: one for each shard, for the span heap, for the metadata, and for the registry. None is
+// Locks: one for each shard, for each span heap, for the metadata, and for the registry. None is
 // taken while another is held, but in the fork handler, which takes all of them in that order; and
 // none is held while the backend or the system is called.
 //
@@ -200,7 +200,7 @@ class Heap {
     while (drain_orphan()) {
     }
     for (Shard& shard : shards_) purge_slabs(shard, true);
-    spans_.purge(backend(), map, 0);
+    for (SpanHeap& spans : span_heaps_) spans.purge(backend(), map, 0);
   }
 
   static const Backend& backend() noexcept { return global_instance_.value; }
@@ -211,7 +211,16 @@ class Heap {
     return metadata_.bytes() + map.bytes() +
            thread_caches_.load(std::memory_order_relaxed) * ThreadCache::bytes();
   }
-  static SpanHeap::Counts span_counts() noexcept { return spans_.counts(); }
+  static SpanHeap::Counts span_counts() noexcept {
+    SpanHeap::Counts sum;
+    for (SpanHeap& spans : span_heaps_) {
+      const SpanHeap::Counts counts = spans.counts();
+      sum.mapped += counts.mapped;
+      sum.used += counts.used;
+      sum.dirty += counts.dirty;
+    }
+    return sum;
+  }
 
   struct ClassCounts {
     std::size_t blocks = 0;  // in slabs
@@ -405,7 +414,7 @@ class Heap {
 
   static void lock_all() noexcept {
     for (Shard& shard : shards_) shard.mutex.lock();
-    spans_.mutex.lock();
+    for (SpanHeap& spans : span_heaps_) spans.mutex.lock();
     metadata_.mutex.lock();
     registry_mutex_.lock();
   }
@@ -413,7 +422,7 @@ class Heap {
   static void unlock_all() noexcept {
     registry_mutex_.unlock();
     metadata_.mutex.unlock();
-    spans_.mutex.unlock();
+    for (SpanHeap& spans : span_heaps_) spans.mutex.unlock();
     for (Shard& shard : shards_) shard.mutex.unlock();
   }
 
@@ -513,7 +522,8 @@ class Heap {
     const ClassInfo& info = class_info[c];
     Slab* const slab = take_descriptor(shard_index, c);
     if (slab == nullptr) return nullptr;
-    const Span span = spans_.take(backend(), map, metadata_, info.units);
+    SpanHeap& spans = span_heaps_[shard_index % span_heaps_.size()];
+    const Span span = spans.take(backend(), map, metadata_, info.units);
     if (span.base == 0) {
       give_descriptor(shard_index, slab);
       return nullptr;
@@ -668,7 +678,8 @@ class Heap {
       const auto* const slab = static_cast<Slab*>(node);
       map.set(slab->base, units, kind_free, kind_free, nullptr);
       for_each_unit(*slab, [](const void* unit) { hints.clear(unit); });
-      spans_.give(backend(), map, {.base = slab->base, .segment = slab->segment}, units);
+      slab->segment->owner->give(backend(), map, {.base = slab->base, .segment = slab->segment},
+                                 units);
     }
     const std::lock_guard lock(shard.mutex);
     while (!empties.empty()) {
@@ -780,7 +791,10 @@ class Heap {
   static constexpr unsigned max_attachments = 4;
 
   static inline constinit NeverDestroyed<Backend> global_instance_{};
-  static inline constinit SpanHeap spans_{};
+  // The first is that of the program's first thread, often its only one.
+  static inline constinit std::array<SpanHeap, 8> span_heaps_{
+      SpanHeap(8 * MiB), SpanHeap(4 * MiB), SpanHeap(4 * MiB), SpanHeap(4 * MiB),
+      SpanHeap(4 * MiB), SpanHeap(4 * MiB), SpanHeap(4 * MiB), SpanHeap(4 * MiB)};
   static inline constinit Metadata metadata_{};
   static inline constinit std::array<Shard, shard_count> shards_{};
   static inline constinit Mutex registry_mutex_{};

@@ -17,8 +17,9 @@
 
 namespace sysalloc::detail::cached {
 
-/// A fork takes all their locks at once, and ThreadSanitizer ends a program that holds 64.
-inline constexpr std::size_t shard_count = 56;
+/// A fork takes all their locks and those of the span heaps at once, and ThreadSanitizer ends a
+/// program that holds 64.
+inline constexpr std::size_t shard_count = 48;
 
 struct alignas(64) Shard {
   Mutex mutex;

@@ -4,10 +4,13 @@
 // dirty: still resident, since they were used. A span is taken from the segment whose longest free
 // run is the shortest that suffices, at the lowest address there.
 //
-// Giving memory back needs no thread and no clock. Whenever the dirty units outgrow the larger of
-// dirty_floor and 1/64 of the most units that ever were in use, their pages go back to the system
-// until half of that is left; segments that are free as a whole go back to the backend. So a
-// program that frees everything and then does nothing keeps that little, whatever it does not call.
+// There are a few of them, which the shards divide among themselves, since each has one lock; a
+// span goes back to the one it is from. A program with one thread uses one.
+//
+// Giving memory back needs no thread and no clock. Whenever the dirty units outgrow the larger of a
+// floor and 1/64 of the most units that ever were in use, their pages go back to the system until
+// half of that is left; segments that are free as a whole go back to the backend. So a program that
+// frees everything and then does nothing keeps that little, whatever it does not call.
 //
 // The lock is never held while the backend or the system is called: units in transit are in neither
 // word, so nobody can take them.
@@ -34,7 +37,10 @@ inline constexpr std::size_t segment_units = 64;
 inline constexpr std::size_t segment_size = segment_units * unit_size;
 inline constexpr std::size_t max_span_units = max_class_size / unit_size;
 
+class SpanHeap;
+
 struct Segment : ListNode {
+  SpanHeap* owner;
   std::uintptr_t base;
   std::uint64_t free;   // units that hold nothing
   std::uint64_t dirty;  // the free ones that may be resident
@@ -54,7 +60,9 @@ struct Span {
 
 class SpanHeap {
  public:
-  static constexpr std::size_t dirty_floor_units = 8 * MiB / unit_size;
+  /// `dirty_floor`: so many bytes it may always keep, resident and free.
+  explicit constexpr SpanHeap(std::size_t dirty_floor) noexcept
+      : dirty_floor_units_(dirty_floor / unit_size) {}
 
   /// Takes `units` units (at most max_span_units). A null span when the backend has no memory.
   template <class Backend>
@@ -69,7 +77,7 @@ class SpanHeap {
     }
   }
 
-  /// Gives a span back, and memory to the system if that is now too much.
+  /// Gives a span of this heap back, and memory to the system if that is now too much.
   template <class Backend>
   void give(const Backend& backend, PageMap& map, Span span, std::size_t units) noexcept {
     bool over = false;
@@ -248,6 +256,7 @@ class SpanHeap {
     segment->next = segment->prev = nullptr;
     segment->in_dirty.next = segment->in_dirty.prev = nullptr;
     segment->in_dirty.segment = segment;
+    segment->owner = this;
     segment->base = base;
     segment->free = ~std::uint64_t{0};
     segment->dirty = 0;
@@ -271,7 +280,7 @@ class SpanHeap {
   }
 
   [[nodiscard]] std::size_t dirty_limit() const noexcept {
-    return std::max(dirty_floor_units, peak_units_ / 64);
+    return std::max(dirty_floor_units_, peak_units_ / 64);
   }
 
   [[nodiscard]] std::size_t dirty_limit_units() noexcept {
@@ -282,6 +291,7 @@ class SpanHeap {
   std::array<List, max_span_units + 1> lists_{};  // by longest free run
   List dirty_{};                                  // those with dirty units, whole ones first
   List spare_{};                                  // descriptors of segments that were given back
+  const std::size_t dirty_floor_units_;
   std::size_t segments_ = 0;
   std::size_t used_units_ = 0;
   std::size_t dirty_units_ = 0;
