@@ -1,9 +1,9 @@
 // Cached<Backend>: a heap that is faster than the allocator it is built on.
 //
 // Blocks up to 1 MiB come from an array of the calling thread; how these are filled and emptied is
-// told in cached/heap.hpp. A deallocation reads no metadata of the block: a byte in the page map
-// says of every 64 KiB of address space which size class lies there, and the whole map of a GiB is
-// 16 KiB. The size that C++ passes to operator delete is checked against it, for the price of a
+// told in cached/heap.hpp. A deallocation reads no metadata of the block: one word says of every 64
+// KiB of address space which size class lies there (cached/hints.hpp), and the words of a GiB are
+// 64 KiB. The size that C++ passes to operator delete is checked against it, for the price of a
 // comparison.
 
 #ifndef SYSALLOC_CACHED_HPP_
@@ -30,9 +30,10 @@ namespace sysalloc {
 template <GlobalAlloc Backend = System>
 struct Cached : AllocatorInterface<Cached<Backend>> {
   /// Allocates layout.size() bytes (not zero) at a multiple of layout.align(); any alignment that
-  /// the backend serves. Costs 16 instructions when the thread's cache has a block of the class
-  /// (operator new with its call and return: tests/process/instruction_count.py counts them), and a
-  /// lock for each batch of blocks otherwise; above 1 MiB a call of the backend.
+  /// the backend serves. When the thread's cache has a block of the class it costs 14 instructions
+  /// (operator new with its return, up to 1 KiB; tests/process/instruction_count.py counts whole
+  /// pairs with the calls), and a lock for each batch of blocks otherwise; above 1 MiB a call of the
+  /// backend.
   [[nodiscard]] void* alloc(Layout layout) const noexcept {
     namespace c = detail::cached;
     const bool aligned = layout.align() > c::smallest_size;
@@ -54,8 +55,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
 
   /// Frees the block at `ptr` that has `layout` now; a null pointer is ignored. A layout of another
   /// size class than the block's is a mistake of the program that the build option `hardening`
-  /// decides about. Costs 27 instructions when the thread's cache has room, and a lock for each batch
-  /// of blocks otherwise.
+  /// decides about. Costs 22 instructions when the thread's cache has room, and a lock for each
+  /// batch of blocks otherwise.
   void dealloc(void* ptr, Layout layout) const noexcept {
     namespace c = detail::cached;
     const bool aligned = layout.align() > c::smallest_size;
@@ -82,7 +83,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   /// A block of at least `size` bytes, or nullptr when the thread has none at hand; any size.
   [[nodiscard]] void* try_alloc(std::size_t size) const noexcept {
     namespace c = detail::cached;
-    c::Bin& bin = Heap::bins[c::class_of(size)];
+    c::Bin& bin = c::bin_at(Heap::bins, c::scaled_class_of(size));
     void** const top = bin.top.load(std::memory_order_relaxed);
     void* const ptr = top[-1];
     if (ptr != nullptr) [[likely]]
@@ -97,14 +98,18 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
 
   /// Frees `ptr` if it is a block of a size class and the thread has room for it.
   [[nodiscard]] bool try_dealloc(void* ptr) const noexcept {
-    detail::cached::SizeClass size_class;
-    return Heap::hints.find(ptr, size_class) && put(ptr, size_class);
+    detail::cached::ScaledClass size_class;
+    if (!Heap::hints.find(ptr, size_class)) [[unlikely]]
+      return false;
+    return put(ptr, size_class);
   }
 
   /// As above, if `size` is of the same class, too.
   [[nodiscard]] bool try_dealloc(void* ptr, std::size_t size) const noexcept {
-    const detail::cached::SizeClass size_class = detail::cached::class_of(size);
-    return Heap::hints.tells(ptr, size_class) && put(ptr, size_class);
+    const detail::cached::ScaledClass size_class = detail::cached::scaled_class_of(size);
+    if (!Heap::hints.tells(ptr, size_class)) [[unlikely]]
+      return false;
+    return put(ptr, size_class);
   }
 
   /// Resizes a block to `new_size` bytes (not zero). Stays in place when the size class does.
@@ -160,8 +165,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
 
   using Heap = detail::cached::Heap<Backend>;
 
-  static bool put(void* ptr, detail::cached::SizeClass size_class) noexcept {
-    detail::cached::Bin& bin = Heap::bins[size_class];
+  static bool put(void* ptr, detail::cached::ScaledClass size_class) noexcept {
+    detail::cached::Bin& bin = detail::cached::bin_at(Heap::bins, size_class);
     void** const top = bin.top.load(std::memory_order_relaxed);
     if (top == bin.limit) [[unlikely]]
       return false;

@@ -6,6 +6,9 @@
 // checks both in one comparison. A hint says nothing false; where it says nothing, or speaks of
 // another unit, the page map is asked (page_map.hpp).
 //
+//   address   | beyond 48 bits | upper half    | unit      | within it |
+//   hint                       | upper half    | class * 16|
+//
 // True, because the hint of a slab is set before any of its blocks is handed out and cleared after
 // all of them came back; and renewed, where that of another unit crowded it out, only by who holds
 // a block of the slab.
@@ -25,48 +28,44 @@ class Hints {
  public:
   /// Does a hint tell the size class of the block at `ptr`? Writes it to `c`: 0 is no class, where
   /// nothing is known of the lowest 4 GiB.
-  [[nodiscard]] bool find(const void* ptr, SizeClass& c) const noexcept {
-    const auto address = reinterpret_cast<std::uintptr_t>(ptr);
-    const std::uint32_t hint = hints_[index(address)].load(std::memory_order_relaxed);
-    c = static_cast<SizeClass>(hint);
-    return hint >> class_bits == upper(address);
+  [[nodiscard]] bool find(const void* ptr, ScaledClass& c) const noexcept {
+    const std::uint64_t unit = unit_of(ptr);
+    const std::uint32_t hint = hints_[index(unit)].load(std::memory_order_relaxed);
+    c = static_cast<ScaledClass>(hint);
+    return (hint ^ unit) <= class_mask;
   }
 
   /// Does a hint tell that the block at `ptr` is of class `c`? For class 0, anything.
-  [[nodiscard]] bool tells(const void* ptr, SizeClass c) const noexcept {
-    const auto address = reinterpret_cast<std::uintptr_t>(ptr);
-    return hints_[index(address)].load(std::memory_order_relaxed) == hint_of(address, c);
+  [[nodiscard]] bool tells(const void* ptr, ScaledClass c) const noexcept {
+    const std::uint64_t unit = unit_of(ptr);
+    return hints_[index(unit)].load(std::memory_order_relaxed) == hint_of(unit, c);
   }
 
   /// Sets the hint of the unit that `ptr` points into.
   void set(const void* ptr, SizeClass c) noexcept {
-    const auto address = reinterpret_cast<std::uintptr_t>(ptr);
-    hints_[index(address)].store(static_cast<std::uint32_t>(hint_of(address, c)),
-                                 std::memory_order_relaxed);
+    const std::uint64_t unit = unit_of(ptr);
+    hints_[index(unit)].store(static_cast<std::uint32_t>(hint_of(unit, scaled(c))),
+                              std::memory_order_relaxed);
   }
 
   /// Clears the hint of that unit, if there is one.
   void clear(const void* ptr) noexcept {
-    SizeClass c;
-    if (find(ptr, c)) {
-      const auto address = reinterpret_cast<std::uintptr_t>(ptr);
-      hints_[index(address)].store(0, std::memory_order_relaxed);
-    }
+    ScaledClass c;
+    if (find(ptr, c)) hints_[index(unit_of(ptr))].store(0, std::memory_order_relaxed);
   }
 
  private:
   static constexpr std::size_t count = std::size_t{1} << (32 - unit_shift);
-  static constexpr unsigned class_bits = 8;
+  static constexpr std::uint64_t class_mask = 0xffff;
+  static_assert(count == class_mask + 1);
 
-  static std::size_t index(std::uintptr_t address) noexcept {
-    return (address >> unit_shift) & (count - 1);
-  }
   // In 64 bits: of an address beyond those that a heap uses it is more than any hint.
-  static std::uint64_t upper(std::uintptr_t address) noexcept {
-    return static_cast<std::uint64_t>(address) >> 32;
+  static std::uint64_t unit_of(const void* ptr) noexcept {
+    return reinterpret_cast<std::uintptr_t>(ptr) >> unit_shift;
   }
-  static std::uint64_t hint_of(std::uintptr_t address, SizeClass c) noexcept {
-    return upper(address) << class_bits | c;
+  static std::size_t index(std::uint64_t unit) noexcept { return unit % count; }
+  static std::uint64_t hint_of(std::uint64_t unit, ScaledClass c) noexcept {
+    return (unit & ~class_mask) | c;
   }
 
   std::array<std::atomic<std::uint32_t>, count> hints_{};

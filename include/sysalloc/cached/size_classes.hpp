@@ -113,32 +113,44 @@ inline constexpr std::array<ClassInfo, class_count> class_info = [] {
   return all;
 }();
 
-/// Sizes up to here find their class in a table of one byte for each 16.
+/// A class times class_scale: what the fast paths add to the address of a thread's bins, and what
+/// the tables that they read hold, so that nothing is left to compute.
+using ScaledClass = std::uint16_t;
+inline constexpr std::size_t class_scale = 16;
+
+constexpr ScaledClass scaled(SizeClass c) noexcept {
+  return static_cast<ScaledClass>(c * class_scale);
+}
+constexpr SizeClass unscaled(ScaledClass c) noexcept {
+  return static_cast<SizeClass>(c / class_scale);
+}
+
+/// Sizes up to here find their class in a table with an entry for each.
 inline constexpr std::size_t table_limit = 1 * KiB;
-inline constexpr std::array<SizeClass, table_limit / smallest_size + 1> class_table = [] {
-  std::array<SizeClass, table_limit / smallest_size + 1> table{};
-  for (std::size_t i = 1; i < table.size(); ++i) table[i] = class_of_slow(i * smallest_size);
+inline constexpr std::array<ScaledClass, table_limit + 1> class_table = [] {
+  std::array<ScaledClass, table_limit + 1> table{};
+  for (std::size_t i = 1; i < table.size(); ++i) table[i] = scaled(class_of_slow(i));
   return table;
 }();
 
-/// The same for each 128 bytes, up to where blocks have slabs. The computation behind these costs
-/// as much as the rest of an allocation.
+/// Those above, up to where blocks have slabs, in one with an entry for each 128 bytes. The
+/// computation behind these costs as much as the rest of an allocation.
 inline constexpr std::size_t wide_step = 128;
-inline constexpr std::array<SizeClass, max_slab_size / wide_step + 1> wide_table = [] {
-  std::array<SizeClass, max_slab_size / wide_step + 1> table{};
-  for (std::size_t i = 1; i < table.size(); ++i) table[i] = class_of_slow(i * wide_step);
+inline constexpr std::array<ScaledClass, max_slab_size / wide_step + 1> wide_table = [] {
+  std::array<ScaledClass, max_slab_size / wide_step + 1> table{};
+  for (std::size_t i = 1; i < table.size(); ++i) table[i] = scaled(class_of_slow(i * wide_step));
   return table;
 }();
 static_assert(table_limit / steps_per_doubling >= wide_step);
 
 /// The class of any size: 0 for a size of 0 and for one above max_class_size.
-inline SizeClass class_of(std::size_t size) noexcept {
-  if (size <= table_limit) [[likely]] {
-    return class_table[(size + smallest_size - 1) / smallest_size];
-  }
+inline ScaledClass scaled_class_of(std::size_t size) noexcept {
+  if (size <= table_limit) [[likely]]
+    return class_table[size];
   if (size <= max_slab_size) return wide_table[(size + wide_step - 1) / wide_step];
-  return size <= max_class_size ? class_of_slow(size) : SizeClass{0};
+  return size <= max_class_size ? scaled(class_of_slow(size)) : ScaledClass{0};
 }
+inline SizeClass class_of(std::size_t size) noexcept { return unscaled(scaled_class_of(size)); }
 
 /// The size that a layout asks of the classes: with it rounded up to its alignment, every block of
 /// the class that class_of() names is aligned. At most max_class_size for it to have a class, and

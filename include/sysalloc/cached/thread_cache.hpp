@@ -37,6 +37,13 @@ struct Bin {
   void** limit;
 };
 
+static_assert(sizeof(Bin) == class_scale);
+
+/// The bin of a class among a thread's bins.
+inline Bin& bin_at(Bin* bins, ScaledClass c) noexcept {
+  return *reinterpret_cast<Bin*>(reinterpret_cast<std::byte*>(bins) + c);
+}
+
 struct alignas(64) ThreadCache {
   /// A cache never holds more than this many bytes of blocks.
   static constexpr std::size_t budget = 2 * MiB - 64 * KiB;
