@@ -32,8 +32,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   /// Allocates layout.size() bytes (not zero) at a multiple of layout.align(); any alignment that
   /// the backend serves. When the thread's cache has a block of the class it costs 14 instructions
   /// (operator new with its return, up to 1 KiB; tests/process/instruction_count.py counts whole
-  /// pairs with the calls), and a lock for each batch of blocks otherwise; above 1 MiB a call of the
-  /// backend.
+  /// pairs with the calls), and a lock for each batch of blocks otherwise; above 1 MiB a call of
+  /// the backend.
   [[nodiscard]] void* alloc(Layout layout) const noexcept {
     namespace c = detail::cached;
     const bool aligned = layout.align() > c::smallest_size;
@@ -75,6 +75,9 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
 
   /// Tells operator delete that it need not test for null before it calls these two.
   static constexpr bool dealloc_ignores_null = true;
+
+  /// Whose fast path the members below are: not that of an allocator that derives from this one.
+  using FastPathOf = Cached;
 
   // What operator new and delete try first (detail/operators.hpp). Class 0, to which a size of zero
   // and a large one belong, has no blocks and no room, and the page map has it for what is not of

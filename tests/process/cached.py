@@ -224,5 +224,38 @@ class Statistics(support.TestCase):
                 self.assertEqual(result.stderr, "main ends\n")
 
 
+# Counts, and adds nothing that Cached's own fast path would miss.
+DERIVED = r"""
+#include <cstdio>
+#include <new>
+#include <sysalloc/sysalloc.hpp>
+struct Mine : sysalloc::Cached<> {
+  static inline int allocs = 0, deallocs = 0;
+  void* alloc(sysalloc::Layout layout) const noexcept {
+    ++allocs;
+    return Cached::alloc(layout);
+  }
+  void dealloc(void* ptr, sysalloc::Layout layout) const noexcept {
+    ++deallocs;
+    Cached::dealloc(ptr, layout);
+  }
+};
+SYSALLOC_GLOBAL_ALLOCATOR(Mine);
+int main() {
+  const int allocs = Mine::allocs, deallocs = Mine::deallocs;
+  for (int i = 0; i < 100; ++i) ::operator delete(::operator new(40), std::size_t{40});
+  std::printf("%d %d\n", Mine::allocs - allocs, Mine::deallocs - deallocs);
+}
+"""
+
+
+class Derived(support.TestCase):
+    def test_sees_every_call(self):
+        source = self.write("derived.cpp", DERIVED)
+        for flags in ([], ["-O2"]):
+            program = self.build("-std=c++23", *flags, support.INCLUDE, source, support.LIBRARY)
+            self.assertEqual(self.check([program]).stdout, "100 100\n")
+
+
 if __name__ == "__main__":
     support.main()

@@ -121,10 +121,10 @@ class Heap {
         report_double_free(ptr, 0);
       case kind_interior:
       case kind_large:
-        if (is_behind_large(ptr)) {
+        if (Slab* const slab = map.slab(ptr); is_behind_large(slab, ptr)) {
           dealloc_foreign(ptr, size, align);
         } else if (kind == kind_large) {
-          dealloc_large(ptr, size);
+          dealloc_large(*slab, ptr, size);
         } else {
           report_interior(ptr, 0);
         }
@@ -165,25 +165,27 @@ class Heap {
     return ptr;
   }
 
-  static void dealloc_large(void* ptr, std::size_t size) noexcept {
-    Slab* const slab = map.slab(ptr);
-    if (reinterpret_cast<std::uintptr_t>(ptr) != slab->base) report_interior(ptr, slab->size);
-    if (size != 0 && page_up(size) != slab->size) {
-      if (wrong_size_is_fatal) report_wrong_size(ptr, slab->size, size);
+  static void dealloc_large(Slab& slab, void* ptr, std::size_t size) noexcept {
+    if (reinterpret_cast<std::uintptr_t>(ptr) != slab.base) report_interior(ptr, slab.size);
+    if (size != 0 && page_up(size) != slab.size) {
+      if (wrong_size_is_fatal) report_wrong_size(ptr, slab.size, size);
       wrong_sizes_.fetch_add(1, std::memory_order_relaxed);
     }
     const Layout whole =
-        Layout::from_size_align_unchecked(slab->size, std::size_t{1} << slab->align_shift);
-    map.set(slab->base, units_of(slab->size), kind_foreign, kind_foreign, nullptr);
-    large_bytes_.fetch_sub(slab->size, std::memory_order_relaxed);
-    give_descriptor(0, slab);
+        Layout::from_size_align_unchecked(slab.size, std::size_t{1} << slab.align_shift);
+    map.set(slab.base, units_of(slab.size), kind_foreign, kind_foreign, nullptr);
+    large_bytes_.fetch_sub(slab.size, std::memory_order_relaxed);
+    give_descriptor(0, &slab);
     backend().dealloc(ptr, whole);
   }
 
   /// The bytes that the block at `ptr` holds; 0 when it is not of this heap.
   static std::size_t usable_size(const void* ptr) noexcept {
     const std::uint8_t kind = map.kind(ptr);
-    if (kind == kind_large) return is_behind_large(ptr) ? 0 : map.slab(ptr)->size;
+    if (kind == kind_large) {
+      const Slab* const slab = map.slab(ptr);
+      return is_behind_large(slab, ptr) ? 0 : slab->size;
+    }
     if constexpr (HasUsableSize<Backend>) {
       if (bypass_.load(std::memory_order_relaxed)) return backend().usable_size(ptr);
     }
@@ -264,9 +266,9 @@ class Heap {
 
   /// Is `ptr`, in a unit of a large block or a span, in the part of the last one that a large block
   /// leaves to others? It ends at a page, and the rest of the unit may be anybody's.
-  static bool is_behind_large(const void* ptr) noexcept {
-    const Slab* const slab = map.slab(ptr);
-    return reinterpret_cast<std::uintptr_t>(ptr) - slab->base >= slab->size;
+  /// Likewise where the block went since the map was asked for its kind: `slab` is null then.
+  static bool is_behind_large(const Slab* slab, const void* ptr) noexcept {
+    return slab == nullptr || reinterpret_cast<std::uintptr_t>(ptr) - slab->base >= slab->size;
   }
 
   static bool is_size_of(SizeClass c, std::size_t size, std::size_t align) noexcept {
@@ -413,21 +415,20 @@ class Heap {
   }
 
   static void lock_all() noexcept {
-    for (Shard& shard : shards_) shard.mutex.lock();
-    for (SpanHeap& spans : span_heaps_) spans.mutex.lock();
-    metadata_.mutex.lock();
-    registry_mutex_.lock();
+    for (Shard& shard : shards_) shard.mutex.lock_for_fork();
+    for (SpanHeap& spans : span_heaps_) spans.mutex.lock_for_fork();
+    metadata_.mutex.lock_for_fork();
+    registry_mutex_.lock_for_fork();
   }
 
   static void unlock_all() noexcept {
-    registry_mutex_.unlock();
-    metadata_.mutex.unlock();
-    for (SpanHeap& spans : span_heaps_) spans.mutex.unlock();
-    for (Shard& shard : shards_) shard.mutex.unlock();
+    registry_mutex_.unlock_after_fork();
+    metadata_.mutex.unlock_after_fork();
+    for (SpanHeap& spans : span_heaps_) spans.mutex.unlock_after_fork();
+    for (Shard& shard : shards_) shard.mutex.unlock_after_fork();
   }
 
-  /// The caches of threads that the child does not have wait for threads that it makes, or for
-  /// the next need of a slab.
+  /// The caches of threads that the child does not have wait for its next need of a slab.
   static void unlock_in_child() noexcept {
     for (ThreadCache* cache = caches_; cache != nullptr;) {
       ThreadCache* const next = cache->next;
@@ -486,6 +487,8 @@ class Heap {
     for (std::size_t i = 1; i < class_count; ++i) {
       flush(cache, static_cast<SizeClass>(i));
     }
+    // It is, but for a cache that was copied by a fork in the middle of a change.
+    cache.granted = 0;
   }
 
   /// Empties the bin of a class and takes its capacity.
@@ -522,7 +525,8 @@ class Heap {
     const ClassInfo& info = class_info[c];
     Slab* const slab = take_descriptor(shard_index, c);
     if (slab == nullptr) return nullptr;
-    SpanHeap& spans = span_heaps_[shard_index % span_heaps_.size()];
+    // The first few shards have one together: a program with few threads needs no more.
+    SpanHeap& spans = span_heaps_[shard_index * span_heaps_.size() / shard_count];
     const Span span = spans.take(backend(), map, metadata_, info.units);
     if (span.base == 0) {
       give_descriptor(shard_index, slab);
@@ -709,12 +713,13 @@ class Heap {
   /// one empty slab that each class keeps. A slab is in transit meanwhile: in no list, so nobody
   /// takes from it, while blocks may still come back to it.
   static void purge_slabs(Shard& shard, bool empty_too) noexcept {
-    if (!purge_pages_) return;
+    if (!purge_pages_ && !empty_too) return;
     for (std::size_t i = 1; i < class_count; ++i) {
       const auto c = static_cast<SizeClass>(i);
       const ClassInfo& info = class_info[c];
       List done;
-      for (;;) {
+      // Each once: whoever allocates meanwhile brings new ones.
+      for (std::size_t left = slab_count(shard, c); left != 0; --left) {
         std::array<std::uint64_t, unit_size / smallest_size / word_bits> free_words;
         Slab* slab = nullptr;
         {
@@ -726,7 +731,8 @@ class Heap {
           std::memcpy(free_words.data(), slab->words(),
                       Slab::word_count(info.blocks) * sizeof(std::uint64_t));
         }
-        const std::uint64_t released = release_free_pages(*slab, info, free_words.data());
+        const std::uint64_t released =
+            purge_pages_ ? release_free_pages(*slab, info, free_words.data()) : 0;
         done.push_back(slab);
         const std::lock_guard lock(shard.mutex);
         slab->purged |= released;
@@ -752,6 +758,11 @@ class Heap {
     }
     const std::lock_guard lock(shard.mutex);
     shard.purge_mark = shard.resident_free();
+  }
+
+  static std::size_t slab_count(Shard& shard, SizeClass c) noexcept {
+    const std::lock_guard lock(shard.mutex);
+    return shard.slabs[c];
   }
 
   /// Gives back the whole pages within each run of free blocks, those that were not already.
@@ -791,7 +802,7 @@ class Heap {
   static constexpr unsigned max_attachments = 4;
 
   static inline constinit NeverDestroyed<Backend> global_instance_{};
-  // The first is that of the program's first thread, often its only one.
+  // The first is that of the program's first threads, often its only ones.
   static inline constinit std::array<SpanHeap, 8> span_heaps_{
       SpanHeap(8 * MiB), SpanHeap(4 * MiB), SpanHeap(4 * MiB), SpanHeap(4 * MiB),
       SpanHeap(4 * MiB), SpanHeap(4 * MiB), SpanHeap(4 * MiB), SpanHeap(4 * MiB)};

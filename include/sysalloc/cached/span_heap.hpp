@@ -5,7 +5,7 @@
 // run is the shortest that suffices, at the lowest address there.
 //
 // There are a few of them, which the shards divide among themselves, since each has one lock; a
-// span goes back to the one it is from. A program with one thread uses one.
+// span goes back to the one it is from. A program with few threads uses one.
 //
 // Giving memory back needs no thread and no clock. Whenever the dirty units outgrow the larger of a
 // floor and 1/64 of the most units that ever were in use, their pages go back to the system until

@@ -112,15 +112,17 @@ struct Blocks<A> {
 /// Has try_alloc(size) and (size, align), which return a block if there is one at hand and nullptr
 /// otherwise, whatever the arguments; and try_dealloc(ptr), (ptr, size) and (ptr, size, align),
 /// which say whether they freed the block, whatever the arguments. An allocator that has them
-/// (Cached) is asked so first, before anything else is tested.
+/// (Cached) is asked so first, before anything else is tested; one that only inherited them is not,
+/// for they know nothing of what it adds.
 template <class A>
-concept HasFastPath = requires(const A& a, void* ptr, std::size_t size) {
-  { a.try_alloc(size) } noexcept -> std::same_as<void*>;
-  { a.try_alloc(size, size) } noexcept -> std::same_as<void*>;
-  { a.try_dealloc(ptr) } noexcept -> std::same_as<bool>;
-  { a.try_dealloc(ptr, size) } noexcept -> std::same_as<bool>;
-  { a.try_dealloc(ptr, size, size) } noexcept -> std::same_as<bool>;
-};
+concept HasFastPath =
+    std::same_as<typename A::FastPathOf, A> && requires(const A& a, void* ptr, std::size_t size) {
+      { a.try_alloc(size) } noexcept -> std::same_as<void*>;
+      { a.try_alloc(size, size) } noexcept -> std::same_as<void*>;
+      { a.try_dealloc(ptr) } noexcept -> std::same_as<bool>;
+      { a.try_dealloc(ptr, size) } noexcept -> std::same_as<bool>;
+      { a.try_dealloc(ptr, size, size) } noexcept -> std::same_as<bool>;
+    };
 
 /// The forms of operator new and delete over the global allocator A. Thread-safe as A is.
 template <GlobalAlloc A>

@@ -2,9 +2,11 @@
 // allocate and free much, its parent's blocks too.
 
 #include <doctest/doctest.h>
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <sysalloc/cached.hpp>
@@ -49,7 +51,41 @@ using Blocks = std::vector<std::pair<void*, std::size_t>>;
   return intact;
 }
 
+// A handler that is registered before the heap's own: before the fork it runs after that, and after
+// the fork before it.
+std::atomic<bool> handler_allocates{false};
+std::atomic<int> handled{0};
+void allocate_in_handler() {
+  if (!handler_allocates) return;
+  for (const std::size_t size : {32, 3000, 40'000, 300'000, 2'000'000}) {
+    std::array<void*, 200> blocks{};
+    for (void*& block : blocks) block = heap.alloc(layout(size));
+    for (void* const block : blocks) heap.dealloc(block, layout(size));
+  }
+  ++handled;
+}
+[[gnu::constructor(101)]] void register_first() {
+  pthread_atfork(allocate_in_handler, allocate_in_handler, allocate_in_handler);
+}
+
 }  // namespace
+
+TEST_CASE("handlers of a fork allocate") {
+  alarm(120);
+  handler_allocates = true;
+  const pid_t child = fork();
+  handler_allocates = false;
+  if (child == 0) {
+    tests::leaks_are_expected();
+    _exit(handled == 2 ? 0 : 1);
+  }
+  alarm(0);
+  CHECK(handled == 2);
+  int status = -1;
+  CHECK(child > 0);
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+}
 
 TEST_CASE("what threads that a child does not have had cached is not lost to it") {
   constexpr std::size_t count = 1000;
