@@ -146,7 +146,12 @@ TEST_CASE("a share of the backend's allocations fails, for long") {
     // What it keeps for itself does not grow from round to round.
     if (round == rounds / 2) held = Backend::bytes();
   }
-  CHECK(Backend::bytes() == held);
+  // But by a leaf of the page map, where the backend's memory reaches another 4 GiB of addresses:
+  // that of a sanitizer is spread over all of them.
+  constexpr std::size_t leaf = sizeof(sysalloc::detail::cached::PageMap::Leaf);
+  const std::size_t growth = Backend::bytes() - held;
+  CHECK(growth % leaf == 0);
+  CHECK(growth / leaf <= 2);
 }
 
 TEST_CASE("with no memory at all, every size is refused and contents stay") {
