@@ -18,8 +18,19 @@
 namespace sysalloc::detail::cached {
 
 /// A fork takes all their locks and those of the span heaps at once, and ThreadSanitizer ends a
-/// program that holds 64.
+/// program that holds 64: so there are fewer where each of several heaps is compiled with it.
+#if defined(__SANITIZE_THREAD__)
+#define SYSALLOC_CACHED_FEW_SHARDS 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SYSALLOC_CACHED_FEW_SHARDS 1
+#endif
+#endif
+#if defined(SYSALLOC_CACHED_FEW_SHARDS)
+inline constexpr std::size_t shard_count = 4;
+#else
 inline constexpr std::size_t shard_count = 48;
+#endif
 
 struct alignas(64) Shard {
   Mutex mutex;
