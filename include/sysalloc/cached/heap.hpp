@@ -816,7 +816,7 @@ class Heap {
   static inline constinit Mutex start_mutex_{};
   // Started when the program or library is loaded, unless something allocated earlier: no fork can
   // come between then.
-  static inline const bool started_at_load_ = (start(), true);
+  static inline const bool started_at_load_ = !under_thread_sanitizer && (start(), true);
   static inline constinit std::atomic<bool> ready_{false};
   static inline constinit std::atomic<bool> bypass_{false};
   static inline constinit bool purge_pages_ = false;

@@ -17,20 +17,18 @@
 
 namespace sysalloc::detail::cached {
 
-/// A fork takes all their locks and those of the span heaps at once, and ThreadSanitizer ends a
-/// program that holds 64: so there are fewer where each of several heaps is compiled with it.
+/// Is this compiled with ThreadSanitizer? It ends a program that holds 64 locks, and a fork takes
+/// all locks of each heap that was started: so there are fewer then, and no heap starts without
+/// need.
 #if defined(__SANITIZE_THREAD__)
-#define SYSALLOC_CACHED_FEW_SHARDS 1
+inline constexpr bool under_thread_sanitizer = true;
 #elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define SYSALLOC_CACHED_FEW_SHARDS 1
-#endif
-#endif
-#if defined(SYSALLOC_CACHED_FEW_SHARDS)
-inline constexpr std::size_t shard_count = 4;
+inline constexpr bool under_thread_sanitizer = __has_feature(thread_sanitizer);
 #else
-inline constexpr std::size_t shard_count = 48;
+inline constexpr bool under_thread_sanitizer = false;
 #endif
+
+inline constexpr std::size_t shard_count = under_thread_sanitizer ? 4 : 48;
 
 struct alignas(64) Shard {
   Mutex mutex;
