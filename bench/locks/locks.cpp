@@ -26,27 +26,24 @@ namespace {
 
 using Function = int (*)(pthread_mutex_t*);
 
-Function next(const char* name) { return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name)); }
+// The C library's own. Looked up at the first call, which is single-threaded: the program's own
+// constructors.
+struct Next {
+  const char* name;
+  std::atomic<Function> function{nullptr};
 
-// Looked up at the first call, which is single-threaded: the program's own constructors.
-Function real_lock() {
-  static constinit std::atomic<Function> function{nullptr};
-  Function found = function.load(std::memory_order_relaxed);
-  if (found == nullptr) function.store(found = next("pthread_mutex_lock"));
-  return found;
-}
-Function real_trylock() {
-  static constinit std::atomic<Function> function{nullptr};
-  Function found = function.load(std::memory_order_relaxed);
-  if (found == nullptr) function.store(found = next("pthread_mutex_trylock"));
-  return found;
-}
-Function real_unlock() {
-  static constinit std::atomic<Function> function{nullptr};
-  Function found = function.load(std::memory_order_relaxed);
-  if (found == nullptr) function.store(found = next("pthread_mutex_unlock"));
-  return found;
-}
+  int operator()(pthread_mutex_t* mutex) {
+    Function found = function.load(std::memory_order_relaxed);
+    if (found == nullptr) {
+      found = reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
+      function.store(found, std::memory_order_relaxed);
+    }
+    return found(mutex);
+  }
+};
+constinit Next real_lock{"pthread_mutex_lock"};
+constinit Next real_trylock{"pthread_mutex_trylock"};
+constinit Next real_unlock{"pthread_mutex_unlock"};
 
 std::uint64_t now() {
 #if defined(__x86_64__)
@@ -73,7 +70,6 @@ Entry* entry_of(pthread_mutex_t* mutex) {
   for (std::size_t i = 0; i < entries.size(); ++i) {
     Entry& entry = entries[(address / 8 * 0x9e3779b1 + i) % entries.size()];
     pthread_mutex_t* there = entry.mutex.load(std::memory_order_relaxed);
-    if (there == mutex) return &entry;
     if (there == nullptr && entry.mutex.compare_exchange_strong(there, mutex)) return &entry;
     if (there == mutex) return &entry;
   }
@@ -91,6 +87,17 @@ int taken(pthread_mutex_t* mutex, bool waited) {
 
 // Which spins on the lock with trylock: it found the lock taken once, however often it tries.
 thread_local pthread_mutex_t* spinning_on = nullptr;
+
+int try_lock(pthread_mutex_t* mutex) {
+  const int result = real_trylock(mutex);
+  if (result != 0) {
+    spinning_on = mutex;
+    return result;
+  }
+  const bool waited = spinning_on == mutex;
+  spinning_on = nullptr;
+  return taken(mutex, waited);
+}
 
 struct Clock {
   std::uint64_t ticks = now();
@@ -149,30 +156,17 @@ std::uintptr_t load_address() {
 
 extern "C" {
 
-int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
-  if (real_trylock()(mutex) == 0) {
-    const bool waited = spinning_on == mutex;
-    spinning_on = nullptr;
-    return taken(mutex, waited);
-  }
-  spinning_on = nullptr;
-  const int result = real_lock()(mutex);
-  return result == 0 ? taken(mutex, true) : result;
-}
+int pthread_mutex_trylock(pthread_mutex_t* mutex) noexcept { return try_lock(mutex); }
 
-int pthread_mutex_trylock(pthread_mutex_t* mutex) noexcept {
-  const int result = real_trylock()(mutex);
-  if (result != 0) {
-    spinning_on = mutex;
-    return result;
-  }
-  const bool waited = spinning_on == mutex;
+int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
+  if (try_lock(mutex) == 0) return 0;
   spinning_on = nullptr;
-  return taken(mutex, waited);
+  const int result = real_lock(mutex);
+  return result == 0 ? taken(mutex, true) : result;
 }
 
 int pthread_mutex_unlock(pthread_mutex_t* mutex) noexcept {
   if (Entry* const entry = entry_of(mutex)) entry->held += now() - entry->since;
-  return real_unlock()(mutex);
+  return real_unlock(mutex);
 }
 }

@@ -150,7 +150,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   /// As above, for a block that was allocated at a multiple of `align`.
   [[nodiscard]] bool try_dealloc(void* ptr, std::size_t size, std::size_t align) const noexcept {
     // An alignment that cannot be gives a class that is not the block's, or is its.
-    return try_dealloc(ptr, class_size_unchecked(size, align));
+    return try_dealloc(ptr, detail::cached::aligned_size(size, align));
   }
 
  private:
@@ -158,12 +158,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   static std::size_t class_size(std::size_t size, std::size_t align) noexcept {
     namespace c = detail::cached;
     if (align > c::unit_size || (align & (align - 1)) != 0) return 0;
-    return class_size_unchecked(size, align);
-  }
-
-  // Without an overflow: a size of zero, and one that would wrap around, give 0.
-  static std::size_t class_size_unchecked(std::size_t size, std::size_t align) noexcept {
-    return ((size - 1) | (align - 1)) + 1;
+    return c::aligned_size(size, align);
   }
 
   using Heap = detail::cached::Heap<Backend>;

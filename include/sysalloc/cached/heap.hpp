@@ -272,7 +272,7 @@ class Heap {
   }
 
   static bool is_size_of(SizeClass c, std::size_t size, std::size_t align) noexcept {
-    return class_of((size + align - 1) & ~(align - 1)) == c;
+    return class_of(aligned_size(size, align)) == c;
   }
 
   static void dealloc_foreign(void* ptr, std::size_t size, std::size_t align) noexcept {
@@ -714,12 +714,16 @@ class Heap {
   /// takes from it, while blocks may still come back to it.
   static void purge_slabs(Shard& shard, bool empty_too) noexcept {
     if (!purge_pages_ && !empty_too) return;
+    const auto slabs = [&shard] {
+      const std::lock_guard lock(shard.mutex);
+      return shard.slabs;
+    }();
     for (std::size_t i = 1; i < class_count; ++i) {
       const auto c = static_cast<SizeClass>(i);
       const ClassInfo& info = class_info[c];
       List done;
       // Each once: whoever allocates meanwhile brings new ones.
-      for (std::size_t left = slab_count(shard, c); left != 0; --left) {
+      for (std::size_t left = slabs[c]; left != 0; --left) {
         std::array<std::uint64_t, unit_size / smallest_size / word_bits> free_words;
         Slab* slab = nullptr;
         {
@@ -758,11 +762,6 @@ class Heap {
     }
     const std::lock_guard lock(shard.mutex);
     shard.purge_mark = shard.resident_free();
-  }
-
-  static std::size_t slab_count(Shard& shard, SizeClass c) noexcept {
-    const std::lock_guard lock(shard.mutex);
-    return shard.slabs[c];
   }
 
   /// Gives back the whole pages within each run of free blocks, those that were not already.

@@ -152,11 +152,17 @@ inline ScaledClass scaled_class_of(std::size_t size) noexcept {
 }
 inline SizeClass class_of(std::size_t size) noexcept { return unscaled(scaled_class_of(size)); }
 
+/// `size` rounded up to a multiple of `align`. Without an overflow: a size of zero, and one that
+/// would wrap around, give 0.
+constexpr std::size_t aligned_size(std::size_t size, std::size_t align) noexcept {
+  return ((size - 1) | (align - 1)) + 1;
+}
+
 /// The size that a layout asks of the classes: with it rounded up to its alignment, every block of
 /// the class that class_of() names is aligned. At most max_class_size for it to have a class, and
 /// the alignment at most unit_size.
 constexpr std::size_t aligned_size(Layout layout) noexcept {
-  return (layout.size() + layout.align() - 1) & ~(layout.align() - 1);
+  return aligned_size(layout.size(), layout.align());
 }
 
 }  // namespace sysalloc::detail::cached

@@ -21,12 +21,12 @@ constexpr std::uintptr_t step = std::uintptr_t{1} << 32;
 
 // Gives each segment 4 GiB above the one before it; all else comes from System.
 struct Distant {
-  static inline std::uintptr_t next = 0;
+  // Far from the rest of the program, and with room for many more above it.
+  static inline std::uintptr_t next = 0x200000000000;
   static inline std::size_t given = 0;
 
   void* alloc(Layout layout) const noexcept {
     if (layout.size() != segment) return sysalloc::System{}.alloc(layout);
-    if (next == 0) next = first();
     for (int tries = 0; tries < 64; ++tries, next += step) {
       void* const wanted = reinterpret_cast<void*>(next);
       void* const ptr = mmap(wanted, segment, PROT_READ | PROT_WRITE,
@@ -46,10 +46,6 @@ struct Distant {
       --given;
     }
   }
-
- private:
-  // Far from the rest of the program, and with room for many more above it.
-  static std::uintptr_t first() noexcept { return std::uintptr_t{0x200000000000}; }
 };
 
 using Heap = sysalloc::Cached<Distant>;
