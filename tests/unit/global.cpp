@@ -8,6 +8,7 @@
 #include <sysalloc/system.hpp>
 #include <type_traits>
 
+#include "support/address_space.hpp"
 #include "support/bytes.hpp"
 #include "support/environment.hpp"
 
@@ -55,7 +56,8 @@ TEST_CASE("the functions allocate from System when nothing else is chosen") {
   REQUIRE(zeroed != nullptr);
   CHECK(tests::is_zero(zeroed, 1000));
   sysalloc::dealloc(zeroed, layout(1000, 8));
-  CHECK(sysalloc::alloc(layout(tests::opaque(std::size_t{PTRDIFF_MAX} / 2), 8)) == nullptr);
+  const tests::CrowdedAddressSpace crowded;
+  CHECK(sysalloc::alloc(layout(tests::opaque(tests::impossible_size), 8)) == nullptr);
 }
 
 TEST_CASE("Global goes to the same allocator as the functions") {

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <random>
 #include <set>
@@ -17,9 +18,14 @@
 namespace {
 
 using sysalloc::Layout;
+#if defined(__SIZEOF_INT128__)
 __extension__ using Wide = unsigned __int128;
+#else
+using Wide = std::uint64_t;
+#endif
+static_assert(sizeof(Wide) >= 2 * sizeof(std::size_t), "the model is wide enough");
 
-static_assert(sizeof(std::size_t) == 8, "the model is wide enough for 64 bits");
+constexpr unsigned size_bits = std::numeric_limits<std::size_t>::digits;
 
 constexpr Wide max = PTRDIFF_MAX;
 
@@ -112,7 +118,7 @@ void compare_array(Differences& differences, std::size_t count) {
 // Zero, every power of two with its neighbours, and what lies around the limits.
 std::vector<std::size_t> edges() {
   std::set<std::size_t> values{0, 5, 6, 7, 12, 24, 100, 1000};
-  for (unsigned shift = 0; shift < 64; ++shift) {
+  for (unsigned shift = 0; shift < size_bits; ++shift) {
     const std::size_t power = std::size_t{1} << shift;
     values.insert({power - 1, power, power + 1});
     values.insert({std::size_t{PTRDIFF_MAX} - power, std::size_t{PTRDIFF_MAX} - power + 1,
@@ -176,8 +182,10 @@ TEST_CASE("every function of Layout agrees with the model on random values") {
   Differences differences;
   std::mt19937_64 random(2026);
   // Of random width, so that small values are as likely as large ones.
-  const auto value = [&random] { return random() >> (random() % 64); };
-  const auto align = [&random] { return std::size_t{1} << (random() % 64); };
+  const auto value = [&random] {
+    return static_cast<std::size_t>(random()) >> random() % size_bits;
+  };
+  const auto align = [&random] { return std::size_t{1} << random() % size_bits; };
   for (int i = 0; i < 30'000; ++i) {
     compare_from_size_align(differences, value(), value());
     compare_from_size_align(differences, value(), align());

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "support/address_space.hpp"
 #include "support/bytes.hpp"
 #include "support/environment.hpp"
 #include "support/mock.hpp"
@@ -87,6 +88,7 @@ TEST_CASE("sizes near the largest do not wrap around the sum") {
   CHECK(a.realloc(ptr, layout(1000, 1), std::size_t{SIZE_MAX}) == nullptr);
   CHECK(a.used() == 1000);
   a.dealloc(ptr, layout(1000, 1));
+  const tests::CrowdedAddressSpace crowded;
   const Limited<System> unlimited;
   CHECK(unlimited.limit() == SIZE_MAX);
   CHECK(unlimited.alloc(layout(PTRDIFF_MAX, 1)) == nullptr);  // the system has not as much

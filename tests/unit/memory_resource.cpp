@@ -17,6 +17,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "support/address_space.hpp"
 #include "support/bytes.hpp"
 #include "support/environment.hpp"
 #include "support/mock.hpp"
@@ -130,9 +131,10 @@ TEST_CASE("equal when they draw from the same allocator, and to nothing else") {
 
 #if defined(__cpp_exceptions)
 TEST_CASE("what cannot be served is bad_alloc, and wraps around nowhere") {
+  const tests::CrowdedAddressSpace crowded;
   MemoryResource<System> resource;
   for (const std::size_t size :
-       {std::size_t{PTRDIFF_MAX} / 2, std::size_t{PTRDIFF_MAX}, std::size_t{PTRDIFF_MAX} + 1,
+       {tests::impossible_size, std::size_t{PTRDIFF_MAX}, std::size_t{PTRDIFF_MAX} + 1,
         SIZE_MAX - 63, std::size_t{SIZE_MAX}}) {
     for (const std::size_t align : {1, 16, 64}) {
       CHECK_THROWS_AS(static_cast<void>(resource.allocate(opaque(size), align)), std::bad_alloc);

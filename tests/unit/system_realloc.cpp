@@ -9,6 +9,7 @@
 #include <sysalloc/system.hpp>
 #include <vector>
 
+#include "support/address_space.hpp"
 #include "support/bytes.hpp"
 #include "support/environment.hpp"
 
@@ -74,12 +75,13 @@ TEST_CASE("realloc keeps contents, alignment and the bytes asked for, whatever c
 }
 
 TEST_CASE("a realloc that fails leaves the old block intact") {
+  const tests::CrowdedAddressSpace crowded;
   for (const std::size_t align : {1, 16, 64, 4096}) {
     const Layout from = layout(100, align);
     void* const ptr = heap.alloc(from);
     REQUIRE(ptr != nullptr);
     tests::fill(ptr, 100);
-    const std::size_t huge = opaque(std::size_t{PTRDIFF_MAX} / 2);
+    const std::size_t huge = opaque(tests::impossible_size);
     CHECK(heap.realloc(ptr, from, huge) == nullptr);
     CHECK(heap.realloc(ptr, from, layout(huge, align)) == nullptr);
     CHECK(heap.realloc(ptr, from, layout(huge, 2 * align)) == nullptr);
@@ -89,7 +91,7 @@ TEST_CASE("a realloc that fails leaves the old block intact") {
     CHECK(heap.realloc(ptr, from, opaque(std::size_t{PTRDIFF_MAX} + 1)) == nullptr);
     CHECK(heap.realloc(ptr, from, opaque(std::size_t{SIZE_MAX})) == nullptr);
     if (!tests::under_valgrind()) {
-      CHECK_FALSE(heap.shrink(ptr, from, layout(1, std::size_t{1} << 62)));
+      CHECK_FALSE(heap.shrink(ptr, from, layout(1, tests::impossible_align)));
     }
     CHECK(tests::holds(ptr, 100));
     heap.dealloc(ptr, from);

@@ -2,8 +2,9 @@
 //
 // Two levels, an entry for each unit of 64 KiB. The root covers 48 bits of address and is part of
 // the program's zero-initialised data; a leaf covers 4 GiB and comes from the backend when the
-// first segment in its range does. An entry is a class in one byte (its own array, so that the map
-// of a GiB of heap is 16 KiB and stays in the cache) and the slab's descriptor.
+// first segment in its range does. On a 32-bit target that is one leaf. An entry is a class in one
+// byte (its own array, so that the map of a GiB of heap is 16 KiB and stays in the cache) and the
+// slab's descriptor.
 //
 // Entries of a slab are written before any of its blocks is handed out, and cleared after all of
 // them came back. So a reader that holds a valid block sees a valid entry, and needs no more than
@@ -36,7 +37,7 @@ class PageMap {
  public:
   static constexpr std::size_t leaf_units_shift = 16;
   static constexpr std::size_t leaf_units = std::size_t{1} << leaf_units_shift;
-  static constexpr std::size_t address_bits = 48;
+  static constexpr std::size_t address_bits = sizeof(void*) == 8 ? 48 : 32;
   static constexpr std::size_t root_size = std::size_t{1}
                                            << (address_bits - unit_shift - leaf_units_shift);
 
@@ -78,7 +79,7 @@ class PageMap {
   [[nodiscard]] bool prepare(const Backend& backend, std::uintptr_t address,
                              std::size_t size) noexcept {
     const std::uintptr_t last = address + size - 1;
-    if (last >> address_bits != 0) return false;
+    if (std::uint64_t{last} >> address_bits != 0) return false;
     for (std::size_t i = root_index(address); i <= root_index(last); ++i) {
       if (root_[i].load(std::memory_order_acquire) != nullptr) continue;
       void* const memory = sysalloc::alloc_zeroed(backend, leaf_layout());
@@ -107,7 +108,7 @@ class PageMap {
   }
   // No address has more than address_bits, so the root needs no mask.
   static std::size_t root_index(std::uintptr_t address) noexcept {
-    return address >> (unit_shift + leaf_units_shift);
+    return std::uint64_t{address} >> (unit_shift + leaf_units_shift);
   }
   static std::size_t leaf_index(std::uintptr_t address) noexcept {
     return (address >> unit_shift) & (leaf_units - 1);

@@ -116,7 +116,7 @@ inline constexpr std::array<ClassInfo, class_count> class_info = [] {
 /// A class times class_scale: what the fast paths add to the address of a thread's bins, and what
 /// the tables that they read hold, so that nothing is left to compute.
 using ScaledClass = std::uint16_t;
-inline constexpr std::size_t class_scale = 16;
+inline constexpr std::size_t class_scale = 2 * sizeof(void*);
 
 constexpr ScaledClass scaled(SizeClass c) noexcept {
   return static_cast<ScaledClass>(c * class_scale);

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <thread>
 
+#include "../../unit/support/address_space.hpp"
 #include "counts.hpp"
 
 extern "C" ExchangeLibrary linked_library;
@@ -56,6 +57,7 @@ void exchange(const test::Library& library) {
   CHECK(caught);
   caught = false;
   try {
+    const tests::CrowdedAddressSpace crowded;
     library.run_out();
   } catch (const std::bad_alloc&) {
     caught = true;

@@ -11,6 +11,7 @@
 #include <sysalloc/limited.hpp>
 #include <vector>
 
+#include "../support/address_space.hpp"
 #include "../support/bytes.hpp"
 #include "support.hpp"
 
@@ -177,6 +178,7 @@ TEST_CASE("with no memory at all, every size is refused and contents stay") {
 }
 
 TEST_CASE("sizes up to the largest fail cleanly") {
+  const tests::CrowdedAddressSpace crowded;
   const Cached<> heap;
   for (std::size_t align = 1; align <= std::size_t{1} << 31; align *= 2) {
     if (align > tests::largest_align()) break;

@@ -51,7 +51,7 @@ TEST_CASE("each named alignment up to 1 GiB is given") {
     for (std::size_t align = 1; align <= most; align *= 2) {
       // The override may have to double it to keep a size beside the block.
       if (2 * align > tests::largest_align()) {
-        tests::not_checked("larger alignments", "valgrind ends the program for them");
+        tests::not_checked("larger alignments", "no room, or valgrind ends the program for them");
         break;
       }
       // One size for the large ones, which cost a checker much time.
