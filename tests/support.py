@@ -5,6 +5,13 @@ The tests are unittest scripts that Meson runs with two variables set:
   SYSALLOC_SOURCE   the source tree
   SYSALLOC_BUILD    the build tree, with the override built in it
 
+and in a build for another machine than this one more:
+
+  SYSALLOC_CROSS_FILE    what Meson knows that machine by
+  SYSALLOC_CXX           the compiler and its arguments for that machine, instead of those found here
+  SYSALLOC_RUN           what runs a program of that machine, where this one cannot by itself
+  SYSALLOC_POINTER_SIZE  of that machine, in bytes
+
 By hand, after ninja -C build/dev:
 
   PYTHONPATH=tests SYSALLOC_BUILD=build/dev python3 tests/process/symbols.py -v
@@ -13,6 +20,8 @@ By hand, after ninja -C build/dev:
 import functools
 import os
 import pathlib
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,6 +33,9 @@ SOURCE = pathlib.Path(
     os.environ.get("SYSALLOC_SOURCE", pathlib.Path(__file__).resolve().parent.parent)
 ).resolve()
 BUILD = pathlib.Path(os.environ.get("SYSALLOC_BUILD", SOURCE / "build" / "dev")).resolve()
+CROSS = "SYSALLOC_CROSS_FILE" in os.environ
+RUN = shlex.split(os.environ.get("SYSALLOC_RUN", ""))
+POINTER_SIZE = int(os.environ.get("SYSALLOC_POINTER_SIZE", 8))
 PROGRAMS = SOURCE / "tests" / "process" / "programs"
 
 INCLUDE = f"-I{SOURCE / 'include'}"
@@ -35,7 +47,7 @@ CACHED_SHARED = BUILD / "override" / "libsysalloc_override_cached.so"
 LIBRARY = BUILD / "src" / "libsysalloc.a"
 
 # The 20 replaceable forms, [new.delete.single] and [new.delete.array], as the Itanium ABI mangles
-# them where size_t is unsigned long. Written out: nothing here is derived from what is tested.
+# them. Written out, for a size_t that is unsigned long: nothing here is derived from what is tested.
 REPLACEABLE_FORMS = {
     "_Znwm": "operator new(size_t)",
     "_ZnwmRKSt9nothrow_t": "operator new(size_t, nothrow_t const&)",
@@ -58,13 +70,33 @@ REPLACEABLE_FORMS = {
     "_ZdaPvRKSt9nothrow_t": "operator delete[](void*, nothrow_t const&)",
     "_ZdaPvSt11align_val_tRKSt9nothrow_t": "operator delete[](void*, align_val_t, nothrow_t const&)",
 }
+# size_t is unsigned int on 32-bit targets.
+SIZE_T = "m" if POINTER_SIZE == 8 else "j"
+REPLACEABLE_FORMS = {
+    re.sub("^(_Zn[wa]|_Zd[la]Pv)m", rf"\1{SIZE_T}", name): signature
+    for name, signature in REPLACEABLE_FORMS.items()
+}
 
 # How user programs are compiled. Each runs where its compiler is found; g++ always has to be.
-TOOLCHAINS = {
-    "g++": ["g++"],
-    "clang++": ["clang++-19"],
-    "clang++ with libc++": ["clang++-19", "-stdlib=libc++"],
-}
+if CROSS:
+    TOOLCHAINS = {"g++": shlex.split(os.environ["SYSALLOC_CXX"])}
+else:
+    TOOLCHAINS = {
+        "g++": ["g++"],
+        "clang++": ["clang++-19"],
+        "clang++ with libc++": ["clang++-19", "-stdlib=libc++"],
+    }
+
+# How projects are configured, sysalloc and those that use it.
+MESON_SETUP = ["meson", "setup"]
+CMAKE_SETUP = ["cmake", "-G", "Ninja"]
+if CROSS:
+    MESON_SETUP += ["--cross-file", os.environ["SYSALLOC_CROSS_FILE"]]
+    compiler, *flags = TOOLCHAINS["g++"]
+    CMAKE_SETUP += [f"-DCMAKE_CXX_COMPILER={compiler}", f"-DCMAKE_CXX_FLAGS={shlex.join(flags)}"]
+
+# The function behind operator new(size_t), which every program has that the override is linked into.
+HOOK_NEW = f"_ZN8sysalloc6detail8hook_newE{SIZE_T}"
 
 # Where commands run unless a test says otherwise: some (cmake, asked by meson) write into the
 # directory they are run in, and two tests at once would get in each other's way.
@@ -90,12 +122,23 @@ def environment(**changes):
     return env
 
 
+def is_foreign(program):
+    """Is this the path of an ELF file for another kind of machine than Python runs on?"""
+    if not (RUN and os.path.isabs(program)):
+        return False
+    with open(program, "rb") as file, open(sys.executable, "rb") as python:
+        header, own = file.read(20), python.read(20)
+    # The last two bytes are e_machine (elf(5)).
+    return header[:4] == own[:4] and header[18:] != own[18:]
+
+
 def run(command, *, env=None, timeout=1200, **options):
     """Runs a command to its end and returns its CompletedProcess, output as text."""
     options.setdefault("stdin", subprocess.DEVNULL)
     options.setdefault("cwd", _directory.name)
+    command = [str(part) for part in command]
     return subprocess.run(
-        [str(part) for part in command],
+        [*(RUN if is_foreign(command[0]) else []), *command],
         env=environment() if env is None else env,
         timeout=timeout,
         stdout=subprocess.PIPE,
@@ -164,6 +207,15 @@ class TestCase(unittest.TestCase):
         """Skips the test where a tool is missing."""
         if shutil.which(tool) is None:
             self.skipTest(f"{tool} is not installed")
+
+    def need_memcheck(self):
+        """Skips the test where valgrind's memcheck cannot run the programs that are made here."""
+        self.need("valgrind")
+        program = self.build("-x", "c", self.write("empty.c", "int main(void) { return 0; }\n"))
+        result = run(["valgrind", program])
+        if result.returncode != 0:
+            said = [line for line in result.stderr.splitlines() if line.startswith("valgrind:")]
+            self.skipTest("valgrind cannot run such programs here: " + " ".join(said[:1]))
 
     def each_toolchain(self):
         """The toolchains found here. Says which are not; the test is skipped when none is."""

@@ -25,7 +25,7 @@ LIBRARY_USER = """
 #include <sysalloc/system.hpp>
 #include <cstdio>
 #include <vector>
-extern "C" [[gnu::weak]] void hook() __asm__("_ZN8sysalloc6detail8hook_newEm");
+extern "C" [[gnu::weak]] void hook() __asm__("HOOK_NEW");
 int main() {
   const auto layout = sysalloc::Layout::of<long>();
   void* const block = sysalloc::alloc(layout);
@@ -35,7 +35,7 @@ int main() {
   std::puts(hook != nullptr ? "overridden" : "not overridden");
   return block == nullptr || numbers.size() != 100 || others.size() != 1000;
 }
-"""
+""".replace("HOOK_NEW", support.HOOK_NEW)
 
 # With an executable for each override, named as its package.
 CMAKE_PROJECT = """
@@ -81,7 +81,7 @@ class Consume(support.TestCase):
         cls.installed = pathlib.Path(scratch.name, "installed")
         for command in (
             [
-                *("meson", "setup", cls.built, support.SOURCE, "-Dtests=false", "-Dwerror=true"),
+                *(*support.MESON_SETUP, cls.built, support.SOURCE, "-Dtests=false", "-Dwerror=true"),
                 f"--prefix={cls.installed}",
                 "-Dlibdir=lib",
             ],
@@ -176,19 +176,19 @@ class Consume(support.TestCase):
         )
         self.write("CMakeLists.txt", CMAKE_PROJECT + targets)
         build = self.scratch / "build"
-        configure = ["cmake", "-G", "Ninja", "-S", self.scratch, "-B", build]
+        configure = [*support.CMAKE_SETUP, "-S", self.scratch, "-B", build]
         self.check([*configure, f"-DCMAKE_PREFIX_PATH={self.prefix}"])
         self.check(["cmake", "--build", build])
         self.assert_built(build)
         # And in a program that has nothing else of the library.
         for name in OVERRIDES:
             symbols = support.defined_symbols(build / f"{name}-any")
-            self.assertIn("_ZN8sysalloc6detail8hook_newEm", symbols, name)
+            self.assertIn(support.HOOK_NEW, symbols, name)
 
     def test_cmake_refuses_another_version(self):
         self.need("cmake")
         self.write("CMakeLists.txt", CMAKE_PROJECT.replace("sysalloc 0.1 ", "sysalloc 0.2 "))
-        configure = ["cmake", "-G", "Ninja", "-S", self.scratch, "-B", self.scratch / "build"]
+        configure = [*support.CMAKE_SETUP, "-S", self.scratch, "-B", self.scratch / "build"]
         result = support.run([*configure, f"-DCMAKE_PREFIX_PATH={self.prefix}"])
         self.assertNotEqual(result.returncode, 0)
         self.assertIn("version: 0.1", result.stderr)
@@ -197,7 +197,7 @@ class Consume(support.TestCase):
         targets = "".join(MESON_OVERRIDDEN.format(name=name) for name in OVERRIDES)
         self.write("meson.build", MESON_PROJECT + targets)
         build = self.scratch / "build"
-        self.check(["meson", "setup", build, self.scratch], env=env)
+        self.check([*support.MESON_SETUP, build, self.scratch], env=env)
         self.check(["ninja", "-C", build, "plain", *OVERRIDES])
         self.assert_built(build)
 

@@ -155,7 +155,7 @@ class Mistakes(support.TestCase):
                     self.assertIn(words, result.stderr, support.describe(result))
 
     def test_valgrind(self):
-        self.need("valgrind")
+        self.need_memcheck()
         for name, command in {
             "linked": [self.program("-O1", OBJECT)],
             "preloaded": ["env", f"LD_PRELOAD={SHARED}", self.program("-O1")],

@@ -57,7 +57,7 @@ class InstructionCount(support.TestCase):
     def test_pairs(self):
         self.need("valgrind")
         source = support.PROGRAMS / "pairs.cpp"
-        marker = "_ZN8sysalloc6detail8hook_newEm"
+        marker = support.HOOK_NEW
         for link, flags in LINKS.items():
             flags = ["-O2", "-std=c++17", *flags]
             own = self.build(*flags, source, output="own")

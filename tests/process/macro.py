@@ -214,7 +214,7 @@ class ChosenByOption(MacroTestCase):
         cls.made = cls.place / "build"
         setup = support.run(
             [
-                *("meson", "setup", cls.made, support.SOURCE, "-Dwerror=true"),
+                *(*support.MESON_SETUP, cls.made, support.SOURCE, "-Dwerror=true"),
                 "-Dglobal_allocator=custom",
                 f"-Dcustom_allocator_header={header}",
                 "-Dcustom_allocator_type=tally::Tally",

@@ -46,7 +46,7 @@ WRONG = [
 
 class Options(support.TestCase):
     def setup_build(self, *options):
-        return support.run(["meson", "setup", self.scratch / "build", support.SOURCE, *options])
+        return support.run([*support.MESON_SETUP, self.scratch / "build", support.SOURCE, *options])
 
     def test_wrong_combinations(self):
         for options, message in WRONG:

@@ -194,7 +194,7 @@ class Sanitizers(support.TestCase):
                     self.assertRegex(result.stderr, "heap block of size 4 ", support.describe(result))
 
     def test_memcheck(self):
-        self.need("valgrind")
+        self.need_memcheck()
         memcheck = ["valgrind", "--leak-check=full", "--error-exitcode=9"]
         for way, program in self.programs("g++").items():
             for mistake, words in MEMCHECK.items():
@@ -205,7 +205,7 @@ class Sanitizers(support.TestCase):
                 self.assertIn("ERROR SUMMARY: 0 errors", result.stderr)
 
     def test_memcheck_with_the_shared_library_preloaded(self):
-        self.need("valgrind")
+        self.need_memcheck()
         program = self.build(*SANITIZED, self.source)
         env = support.environment(LD_PRELOAD=str(support.SHARED))
         memcheck = ["valgrind", "--leak-check=full", "--error-exitcode=9"]

@@ -51,7 +51,7 @@ static void report(const char* form) {
 template <class Allocate>
 static void probe(const char* form, Allocate allocate, void (*deallocate)(void*)) {
   // Through a volatile, so that no compiler sees a size that cannot be and calls something else.
-  volatile std::size_t too_much = static_cast<std::size_t>(PTRDIFF_MAX) - 4096;
+  volatile std::size_t too_much = static_cast<std::size_t>(PTRDIFF_MAX) + 1;
   served_from = nullptr;
   std::set_new_handler(handler);
 #if defined(__cpp_exceptions)

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdio>
+#include <cstdlib>
 
 #if __has_include(<valgrind/valgrind.h>)
 #include <valgrind/valgrind.h>
@@ -33,6 +34,10 @@ inline bool under_valgrind() {
   return false;
 #endif
 }
+
+/// True where an emulator runs the program. It has memory of its own in the same process, and does
+/// not keep limits.
+inline bool emulated() { return std::getenv("SYSALLOC_TEST_EMULATED") != nullptr; }
 
 /// For the child of a fork: what threads that it does not have held is lost in it, and no leak.
 inline void leaks_are_expected() {
