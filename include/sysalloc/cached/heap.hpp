@@ -697,7 +697,7 @@ class Heap {
       map.set(slab->base, units, kind_free, kind_free, nullptr);
       for_each_unit(*slab, [](const void* unit) { hints.clear(unit); });
       slab->segment->owner->give(backend(), map, {.base = slab->base, .segment = slab->segment},
-                                 units);
+                                 units, slab->dirty_units());
     }
     const std::lock_guard lock(shard.mutex);
     while (!empties.empty()) {

@@ -98,12 +98,23 @@ struct alignas(64) Slab : ListNode {
     purged = 0;
   }
 
-  /// Notes that nothing of a slab that was just filled is resident. Not of the pages that its last
-  /// block shares with the rest of the slab: they are not seen to be touched.
+  /// Notes that nothing of a slab that was just filled is resident. Of one block all is taken for
+  /// it, and may be more than there are bits for.
   void mark_purged(const ClassInfo& info) noexcept {
-    if (info.blocks == 1) return;
-    const std::size_t pages = (info.last_offset + info.size) / page_size;
-    purged = ~std::uint64_t{0} >> (word_bits - pages);
+    if (info.blocks != 1) purged = ~std::uint64_t{0} >> (word_bits - size / page_size);
+  }
+
+  /// A bit for each unit of which anything is resident.
+  [[nodiscard]] std::uint64_t dirty_units() const noexcept {
+    constexpr std::uint64_t pages_of_unit = (std::uint64_t{1} << unit_size / page_size) - 1;
+    std::uint64_t dirty = 0;
+    for (std::size_t unit = 0; unit < size / unit_size; ++unit) {
+      const bool clean =
+          unit < word_bits * page_size / unit_size &&
+          (purged >> unit * (unit_size / page_size) & pages_of_unit) == pages_of_unit;
+      if (!clean) dirty |= std::uint64_t{1} << unit;
+    }
+    return dirty;
   }
 
   /// Takes up to `want` free blocks, at least one of which there is, lowest addresses first, and

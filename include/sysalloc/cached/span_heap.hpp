@@ -88,17 +88,19 @@ class SpanHeap {
     }
   }
 
-  /// Gives a span of this heap back, and memory to the system if that is now too much.
+  /// Gives a span of this heap back, and memory to the system if that is now too much. `dirty` has
+  /// a bit for each of its units that is resident.
   template <class Backend>
-  void give(const Backend& backend, PageMap& map, Span span, std::size_t units) noexcept {
+  void give(const Backend& backend, PageMap& map, Span span, std::size_t units,
+            std::uint64_t dirty) noexcept {
     bool over = false;
     {
       const std::lock_guard lock(mutex);
       const std::uint64_t mask = span_mask(span, units);
       span.segment->free |= mask;
-      span.segment->dirty |= mask;
+      span.segment->dirty |= dirty << first_unit(span);
       used_units_ -= units;
-      dirty_units_ += units;
+      dirty_units_ += static_cast<std::size_t>(std::popcount(dirty));
       relink(span.segment);
       over = dirty_units_ > dirty_limit();
     }
@@ -159,9 +161,13 @@ class SpanHeap {
     return Layout::from_size_align_unchecked(segment_size, unit_size);
   }
 
+  // The index of a span's first unit in its segment.
+  static std::size_t first_unit(Span span) noexcept {
+    return (span.base - span.segment->base) / unit_size;
+  }
+
   static std::uint64_t span_mask(Span span, std::size_t units) noexcept {
-    const std::size_t first = (span.base - span.segment->base) / unit_size;
-    return ((std::uint64_t{1} << units) - 1) << first;
+    return ((std::uint64_t{1} << units) - 1) << first_unit(span);
   }
 
   // Calls the system once for each run of units in `mask`.

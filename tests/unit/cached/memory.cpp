@@ -59,16 +59,21 @@ class Blocks {
  public:
   explicit Blocks(std::size_t most) : blocks_(std::make_unique<Block[]>(most)), most_(most) {}
 
-  // Sizes from 16 bytes to 64 KiB, evenly by their logarithm, every page written to.
+  // Sizes from 16 bytes to 64 KiB, evenly by their logarithm.
   void fill(std::size_t bytes, tests::Random& random) {
     while (live_ < bytes && count_ < most_) {
-      const std::size_t size = tests::log_uniform(random, 16, 65536);
-      auto* const ptr = static_cast<std::byte*>(heap.alloc(layout(size)));
-      if (ptr == nullptr) return;
-      for (std::size_t i = 0; i < size; i += 64) ptr[i] = std::byte{1};
-      blocks_[count_++] = {ptr, size};
-      live_ += size;
+      if (!add(tests::log_uniform(random, 16, 65536))) return;
     }
+  }
+
+  // One of `size` bytes, every page written to. False without memory.
+  bool add(std::size_t size) {
+    auto* const ptr = static_cast<std::byte*>(heap.alloc(layout(size)));
+    if (ptr == nullptr) return false;
+    for (std::size_t i = 0; i < size; i += 64) ptr[i] = std::byte{1};
+    blocks_[count_++] = {ptr, size};
+    live_ += size;
+    return true;
   }
 
   // Frees at random until `count` are left.
@@ -145,6 +150,29 @@ TEST_CASE("a heap that several threads filled and another one frees") {
   CHECK(grown(begin) <= peak / 10);
   Heap::purge();
   CHECK(grown(begin) <= 8 * MiB);
+}
+
+TEST_CASE("the heap makes use of what lies idle before it grows") {
+  if (!can_measure()) return;
+  Heap::purge();
+  Blocks blocks(6 * MiB / 1024);
+  Blocks others(7 * MiB / 64);
+  const std::size_t begin = resident();
+  // A slab's worth of blocks of each of many classes, gone again.
+  tests::Random random(tests::seed());
+  std::size_t size = 1100;
+  for (; blocks.live() < 6 * MiB && size < 32'000; size += size / 8) {
+    for (std::size_t bytes = 0; bytes < 256 << 10; bytes += size) blocks.add(size);
+  }
+  const std::size_t peak = grown(begin);
+  const std::size_t bytes = blocks.live();
+  CHECK(peak >= bytes);
+  blocks.shrink_to(0, random);
+  // As much of one that is none of these.
+  while (others.live() < bytes - 64) others.add(64);
+  MESSAGE("idle, then used: ", grown(begin) / 1024, " KiB of ", peak / 1024, " KiB");
+  CHECK(grown(begin) <= peak + peak / 4);
+  others.shrink_to(0, random);
 }
 
 TEST_CASE("large blocks that are freed are given back") {
