@@ -60,6 +60,22 @@ struct List : ListNode {
 inline constexpr std::size_t page_size = 4 * KiB;
 inline constexpr std::size_t word_bits = 64;
 
+/// Sets bit `index`, modulo the bits of a word. Was it set?
+inline bool set_bit(std::uint64_t& word, std::size_t index) noexcept {
+#if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)
+  // Compilers make six instructions of what is one, in the loop that most of a container's death
+  // is.
+  bool was_set = false;
+  asm("btsq %2, %0" : "+r"(word), "=@ccc"(was_set) : "r"(index));
+  return was_set;
+#else
+  const std::uint64_t bit = std::uint64_t{1} << index % word_bits;
+  const bool was_set = (word & bit) != 0;
+  word |= bit;
+  return was_set;
+#endif
+}
+
 /// The descriptor of a slab, of a span with one block, or of a large block. Comes from the metadata
 /// of the heap, with room for the bitmap of its class behind it; is reused for the same class only.
 struct alignas(64) Slab : ListNode {
@@ -67,7 +83,6 @@ struct alignas(64) Slab : ListNode {
   std::size_t size;          // of the memory, in bytes
   Segment* segment;          // nullptr for a large block
   std::uint32_t free;        // set bits of the bitmap
-  std::uint32_t first_word;  // no bit is set in the words before
   std::uint64_t purged;      // a bit for each page that was given back to the system
   std::uint32_t owner;       // its shard and class; class 0 for a large block
   bool in_transit;           // out of its list while the system is called about its pages
@@ -94,7 +109,6 @@ struct alignas(64) Slab : ListNode {
     const std::size_t rest = info.blocks % word_bits;
     if (rest != 0) words()[words_needed - 1] = (std::uint64_t{1} << rest) - 1;
     free = info.blocks;
-    first_word = 0;
     purged = 0;
   }
 
@@ -123,7 +137,7 @@ struct alignas(64) Slab : ListNode {
     if (want > free) want = free;
     const std::size_t size_of_block = info.size;
     std::size_t left = want;
-    std::size_t word = first_word;
+    std::size_t word = 0;
     void** const begin = end;
     while (left != 0) {
       std::uint64_t bits = words()[word];
@@ -147,7 +161,6 @@ struct alignas(64) Slab : ListNode {
       words()[word] = bits;
       if (bits == 0) ++word;
     }
-    first_word = static_cast<std::uint32_t>(word);
     free -= static_cast<std::uint32_t>(want);
     if (purged != 0) [[unlikely]] {
       touch(reinterpret_cast<std::uintptr_t>(begin[-1]),
@@ -184,17 +197,15 @@ struct alignas(64) Slab : ListNode {
     }
     const std::size_t index = product >> reciprocal_shift;
     std::uint64_t& word = words()[index / word_bits];
-    const std::uint64_t with = word | std::uint64_t{1} << (index % word_bits);
-    if (with == word) [[unlikely]] {
+    std::uint64_t with = word;
+    if (set_bit(with, index)) [[unlikely]] {
       before_report();
       report_double_free(ptr, info.size);
     }
     word = with;
-    // Not the least of both: a refill finds the word soon enough.
-    first_word = 0;
-    ++free;
-    // Two tests in one: of 1, 2 less is more than any number of blocks.
-    return free - 2 >= info.blocks_less_2;
+    const std::uint32_t was_free = free++;
+    // Two tests in one: 0, less 1, is more than any number of blocks.
+    return was_free - 1 >= info.blocks_less_2;
   }
 };
 
