@@ -8,19 +8,13 @@
 // A callback of FlsAlloc would be less to write, but a fiber that is deleted calls it for a thread
 // that goes on.
 
-#if !defined(NOMINMAX)
-#define NOMINMAX
-#endif
-#if !defined(WIN32_LEAN_AND_MEAN)
-#define WIN32_LEAN_AND_MEAN
-#endif
-#include <windows.h>
-
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <sysalloc/cached/os_windows.hpp>
 #include <sysalloc/detail/visibility.hpp>
+
+#include "windows.hpp"
 
 namespace sysalloc::detail::cached::os {
 namespace {

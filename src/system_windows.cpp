@@ -15,20 +15,14 @@
 //
 // The same functions in the same order as in system_unix.cpp.
 
-#if !defined(NOMINMAX)
-#define NOMINMAX
-#endif
-#if !defined(WIN32_LEAN_AND_MEAN)
-#define WIN32_LEAN_AND_MEAN
-#endif
-#include <windows.h>
-
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <sysalloc/detail/visibility.hpp>
 #include <sysalloc/system.hpp>
+
+#include "windows.hpp"
 
 // Alike in the library and in the override (detail/visibility.hpp), which compiles this file into
 // itself.
