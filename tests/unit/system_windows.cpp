@@ -66,9 +66,10 @@ TEST_CASE("a resized block keeps its header whole") {
 }
 
 TEST_CASE("a big over-aligned block that shrinks gives its tail back to the heap") {
-  auto* const ptr = System{}.alloc(layout(1 << 20, 64));
+  // Not so big that the heap maps it by itself: of such a one it need not take anything back.
+  auto* const ptr = System{}.alloc(layout(400'000, 64));
   REQUIRE(ptr != nullptr);
-  REQUIRE(System{}.realloc(ptr, layout(1 << 20, 64), 1000) == ptr);
+  REQUIRE(System{}.realloc(ptr, layout(400'000, 64), 1000) == ptr);
   CHECK(System{}.usable_size(ptr, 64) < 100'000);
   System{}.dealloc(ptr, layout(1000, 64));
 }
