@@ -30,20 +30,25 @@ void fill_cache() {
   }
 }
 
+DWORD WINAPI fill_and_signal(void* event) {
+  fill_cache();
+  SetEvent(event);
+  return 0;
+}
+
+void* main_fiber = nullptr;
+void WINAPI fill_and_return(void* /*unused*/) {
+  fill_cache();
+  SwitchToFiber(main_fiber);
+}
+
 }  // namespace
 
 TEST_CASE("a thread that Windows itself made gives its cache back, too") {
   Heap::purge();
   const std::size_t before = Heap::stats().cached;
-  HANDLE filled = CreateEventA(nullptr, TRUE, FALSE, nullptr);
-  const HANDLE thread = CreateThread(
-      nullptr, 0,
-      [](void* event) -> DWORD {
-        fill_cache();
-        SetEvent(event);
-        return 0;
-      },
-      filled, 0, nullptr);
+  const HANDLE filled = CreateEventA(nullptr, TRUE, FALSE, nullptr);
+  const HANDLE thread = CreateThread(nullptr, 0, fill_and_signal, filled, 0, nullptr);
   REQUIRE(thread != nullptr);
   WaitForSingleObject(filled, INFINITE);
   WaitForSingleObject(thread, INFINITE);
@@ -55,16 +60,9 @@ TEST_CASE("a thread that Windows itself made gives its cache back, too") {
 }
 
 TEST_CASE("a fiber that is deleted leaves the cache of its thread alone") {
-  static void* main_fiber;
   std::thread([] {
     main_fiber = ConvertThreadToFiber(nullptr);
-    void* const fiber = CreateFiber(
-        0,
-        [](void*) {
-          fill_cache();
-          SwitchToFiber(main_fiber);
-        },
-        nullptr);
+    void* const fiber = CreateFiber(0, fill_and_return, nullptr);
     SwitchToFiber(fiber);
     const std::size_t cached = Heap::stats().cached;
     DeleteFiber(fiber);
