@@ -59,7 +59,8 @@ _packages_apt() {
   local action=$1
   shift
   if [[ $action == install ]]; then
-    set -- -y --no-install-recommends "$@"
+    # --no-remove: a package that cannot be had beside those of the user is not had.
+    set -- -y --no-install-recommends --no-remove "$@"
   fi
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get -q -o DPkg::Lock::Timeout=300 "$action" "$@" </dev/null

@@ -497,11 +497,17 @@ class Heap {
     cache.granted = 0;
   }
 
-  /// Empties the bin of a class and takes its capacity.
-  static void flush(ThreadCache& cache, SizeClass c) noexcept {
+  /// Empties the bin of a class.
+  static void empty(ThreadCache& cache, SizeClass c) noexcept {
     const std::size_t count = cache.count(c);
+    if (count == 0) return;
     cache.set_count(c, 0);
     put_blocks(cache.slots[c], count, c);
+  }
+
+  /// Empties the bin of a class and takes its capacity.
+  static void flush(ThreadCache& cache, SizeClass c) noexcept {
+    empty(cache, c);
     cache.set_capacity(c, 0);
   }
 
@@ -524,6 +530,7 @@ class Heap {
     if (slab->free != 0) shard.partial[c].push_front(slab);
     shard.free[c] += slab->free;
     shard.free_bytes += std::size_t{slab->free} * info.size;
+    shard.purged_bytes += slab->purged_bytes();
     return got;
   }
 
@@ -533,7 +540,13 @@ class Heap {
     if (slab == nullptr) return nullptr;
     // The first few shards have one together: a program with few threads needs no more.
     SpanHeap& spans = span_heaps_[shard_index * span_heaps_.size() / shard_count];
-    const Span span = spans.take(backend(), map, metadata_, info.units);
+    Span span = spans.take_dirty(info.units);
+    if (span.base == 0) {
+      reclaim(shards_[shard_index]);
+      span = spans.take_dirty(info.units);
+    }
+    const bool resident = span.base != 0;
+    if (!resident) span = spans.take(backend(), map, metadata_, info.units);
     if (span.base == 0) {
       give_descriptor(shard_index, slab);
       return nullptr;
@@ -544,6 +557,7 @@ class Heap {
     slab->owner = Slab::owner_of(shard_index, c);
     slab->in_transit = false;
     slab->fill(info);
+    if (!resident && purge_pages_) slab->mark_purged(info);
     map.set(span.base, info.units, c, info.size > max_slab_size ? std::uint8_t{kind_interior} : c,
             slab);
     for_each_unit(*slab, [c](const void* unit) { hints.set(unit, c); });
@@ -601,7 +615,7 @@ class Heap {
         count = put_into(shard, c, blocks, count, empties);
         over = shard.resident_free() > shard.purge_mark + purge_step(shard);
       }
-      release(shard, c, empties);
+      release(shard, empties);
       if (over) purge_slabs(shard, false);
     }
   }
@@ -680,12 +694,12 @@ class Heap {
     empties.push_back(&slab);
   }
 
-  /// Gives the memory of slabs of class `c` that were taken apart to the span heap.
-  static void release(Shard& shard, SizeClass c, List& empties) noexcept {
+  /// Gives the memory of slabs that were taken apart to the span heap.
+  static void release(Shard& shard, List& empties) noexcept {
     if (empties.empty()) return;
-    const std::size_t units = class_info[c].units;
     for (ListNode* node = empties.next; node != &empties; node = node->next) {
       const auto* const slab = static_cast<Slab*>(node);
+      const std::size_t units = class_info[slab->size_class()].units;
       map.set(slab->base, units, kind_free, kind_free, nullptr);
       for_each_unit(*slab, [](const void* unit) { hints.clear(unit); });
       slab->segment->owner->give(backend(), map, {.base = slab->base, .segment = slab->segment},
@@ -695,12 +709,39 @@ class Heap {
     while (!empties.empty()) {
       auto* const slab = static_cast<Slab*>(empties.next);
       slab->unlink();
-      keep_descriptor(shard, slab, c);
+      keep_descriptor(shard, slab, slab->size_class());
     }
   }
 
   // -------------------------------------------------------------------------------------------
-  // Pages of slabs that hold other blocks still.
+  // Pages of slabs that hold other blocks still, and memory that lies idle.
+
+  /// Before a slab for `shard` is made of memory that is not resident yet: gives up what that could
+  /// be made of instead. Blocks above a KiB in the thread's cache, of which a few are much; slabs
+  /// that are the last of their class and hold no block; and if much is free in the others, the
+  /// pages of that.
+  static void reclaim(Shard& shard) noexcept {
+    if (bins != no_bins.data()) {
+      auto& cache = *reinterpret_cast<ThreadCache*>(bins);
+      for (std::size_t i = class_of(table_limit) + std::size_t{1}; i < class_count; ++i) {
+        empty(cache, static_cast<SizeClass>(i));
+      }
+    }
+    List empties;
+    bool over = false;
+    {
+      const std::lock_guard lock(shard.mutex);
+      for (std::size_t i = 1; i < class_count; ++i) {
+        const List& list = shard.partial[i];
+        if (list.empty() || list.next != list.prev) continue;
+        auto* const slab = static_cast<Slab*>(list.next);
+        if (slab->free == class_info[i].blocks) retire(shard, *slab, class_info[i], empties);
+      }
+      over = shard.resident_free() > shard.purge_mark + growth_step(shard);
+    }
+    release(shard, empties);
+    if (over) purge_slabs(shard, false);
+  }
 
   // So much more must be free in a shard's slabs than after the last time before their pages are
   // looked at again: what it costs stays in proportion to what was freed.
@@ -709,6 +750,13 @@ class Heap {
   // much of the heap, and to give it back and fault it in each time costs more than it saves.
   static constexpr std::size_t purge_floor = 4 * MiB;
   static constexpr std::size_t few_slabs = 32 * MiB;
+
+  // Less while the heap would grow otherwise: what was freed is then not what is built again.
+  static constexpr std::size_t growth_floor = 1 * MiB;
+
+  static std::size_t growth_step(const Shard& shard) noexcept {
+    return std::max(growth_floor, shard.slab_bytes / 16);
+  }
 
   static std::size_t purge_step(const Shard& shard) noexcept {
     if (shard.slab_bytes < few_slabs) return 2 * purge_floor;
@@ -764,7 +812,7 @@ class Heap {
           }
         }
       }
-      release(shard, c, empties);
+      release(shard, empties);
     }
     const std::lock_guard lock(shard.mutex);
     shard.purge_mark = shard.resident_free();

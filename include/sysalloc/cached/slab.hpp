@@ -98,6 +98,14 @@ struct alignas(64) Slab : ListNode {
     purged = 0;
   }
 
+  /// Notes that nothing of a slab that was just filled is resident. Not of the pages that its last
+  /// block shares with the rest of the slab: they are not seen to be touched.
+  void mark_purged(const ClassInfo& info) noexcept {
+    if (info.blocks == 1) return;
+    const std::size_t pages = (info.last_offset + info.size) / page_size;
+    purged = ~std::uint64_t{0} >> (word_bits - pages);
+  }
+
   /// Takes up to `want` free blocks, at least one of which there is, lowest addresses first, and
   /// writes them downwards from `end`. Returns how many it took.
   std::size_t take(const ClassInfo& info, void** end, std::size_t want) noexcept {

@@ -64,6 +64,17 @@ class SpanHeap {
   explicit constexpr SpanHeap(std::size_t dirty_floor) noexcept
       : dirty_floor_units_(dirty_floor / unit_size) {}
 
+  /// Takes `units` units that are resident already. A null span when there are none together.
+  [[nodiscard]] Span take_dirty(std::size_t units) noexcept {
+    const std::lock_guard lock(mutex);
+    for (ListNode* node = dirty_.next; node != nullptr && node != &dirty_; node = node->next) {
+      Segment* const segment = static_cast<Segment::Dirty*>(node)->segment;
+      const std::uint64_t starts = runs(segment->dirty, units);
+      if (starts != 0) return take_at(segment, starts, units);
+    }
+    return {};
+  }
+
   /// Takes `units` units (at most max_span_units). A null span when the backend has no memory.
   template <class Backend>
   [[nodiscard]] Span take(const Backend& backend, PageMap& map, Metadata& metadata,
@@ -211,19 +222,24 @@ class SpanHeap {
       // Dirty memory first: it is resident already.
       std::uint64_t starts = runs(segment->dirty, units);
       if (starts == 0) starts = runs(segment->free, units);
-      const Span span{
-          .base = segment->base + static_cast<std::size_t>(std::countr_zero(starts)) * unit_size,
-          .segment = segment};
-      const std::uint64_t mask = span_mask(span, units);
-      dirty_units_ -= static_cast<std::size_t>(std::popcount(segment->dirty & mask));
-      segment->free &= ~mask;
-      segment->dirty &= ~mask;
-      relink(segment);
-      used_units_ += units;
-      if (used_units_ > peak_units_) peak_units_ = used_units_;
-      return span;
+      return take_at(segment, starts, units);
     }
     return {};
+  }
+
+  // Takes the lowest of the runs of free units that begin at the bits of `starts`.
+  Span take_at(Segment* segment, std::uint64_t starts, std::size_t units) noexcept {
+    const Span span{
+        .base = segment->base + static_cast<std::size_t>(std::countr_zero(starts)) * unit_size,
+        .segment = segment};
+    const std::uint64_t mask = span_mask(span, units);
+    dirty_units_ -= static_cast<std::size_t>(std::popcount(segment->dirty & mask));
+    segment->free &= ~mask;
+    segment->dirty &= ~mask;
+    relink(segment);
+    used_units_ += units;
+    if (used_units_ > peak_units_) peak_units_ = used_units_;
+    return span;
   }
 
   template <class Backend>
