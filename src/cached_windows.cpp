@@ -64,7 +64,8 @@ SYSALLOC_SHARED_DEFINITION const void* this_thread() noexcept {
   return reinterpret_cast<const void*>(std::uintptr_t{GetCurrentThreadId()});
 }
 
-// The slots that were started, which are never taken out again.
+// The slots that were started, which are never taken out again. One list for the program, as there
+// is one definition of the functions that use it. NOLINTNEXTLINE(misc-use-internal-linkage)
 inline constinit std::atomic<ThreadSlot*> thread_slots{nullptr};
 
 SYSALLOC_SHARED_DEFINITION bool ThreadSlot::start() noexcept {

@@ -129,6 +129,45 @@ int main(int, char** argv) {
 """
 ABORTED = 3  # what abort() ends a program with on Windows
 
+# A program and a DLL, each with the override object, that free each other's blocks.
+DLL = """
+#include <cstddef>
+#include <new>
+constexpr auto align = static_cast<std::align_val_t>(256);
+extern "C" {
+__declspec(dllexport) void* make() { return ::operator new(1000); }
+__declspec(dllexport) void* make_aligned() { return ::operator new(1000, align); }
+__declspec(dllexport) void unmake(void* ptr) { ::operator delete(ptr, std::size_t{1000}); }
+__declspec(dllexport) void unmake_aligned(void* ptr) { ::operator delete(ptr, align); }
+}
+"""
+USES_DLL = """
+#include <cstdint>
+#include <cstring>
+#include <new>
+constexpr auto align = static_cast<std::align_val_t>(256);
+extern "C" {
+void* make();
+void* make_aligned();
+void unmake(void* ptr);
+void unmake_aligned(void* ptr);
+}
+int main() {
+  for (int i = 0; i < 1000; ++i) {
+    void* const ptr = make();
+    void* const aligned = make_aligned();
+    std::memset(ptr, 1, 1000);
+    std::memset(aligned, 2, 1000);
+    if (reinterpret_cast<std::uintptr_t>(aligned) % 256 != 0) return 1;
+    ::operator delete(ptr);
+    ::operator delete(aligned, align);
+    unmake(::operator new(1000));
+    unmake_aligned(::operator new(1000, align));
+  }
+  return 0;
+}
+"""
+
 FLAGS = ["-std=c++23", "-O2", "-Wall", "-Wextra", "-Werror", support.INCLUDE]
 OVERRIDE = support.BUILD / "override"
 CACHED_ARCHIVE = OVERRIDE / "libsysalloc_override_cached.a"
@@ -274,6 +313,14 @@ class Runtime(WindowsTestCase):
     def test_the_test_sees_a_library_that_is_a_dll(self):
         program = self.build_program(self.compile_text("user", macro.OTHER + "int main() {}"), flags=())
         self.assertTrue(any(dll.startswith(RUNTIME_DLLS) for dll in imported_dlls(program)))
+
+    def test_a_dll_with_the_object_and_a_program_with_it_free_each_others_blocks(self):
+        dll = self.build(
+            "-shared", "-static", self.compile_text("library", DLL), support.OBJECT, output="library.dll"
+        )
+        self.assertFalse([name for name in imported_dlls(dll) if name.startswith(RUNTIME_DLLS)])
+        program = self.build_program(self.compile_text("uses", USES_DLL), support.OBJECT, dll)
+        self.check_program(program)
 
     def test_pkg_config_says_how_to_link(self):
         for name in ("sysalloc", "sysalloc-override", "sysalloc-override-cached"):

@@ -721,8 +721,8 @@ class Heap {
   /// that are the last of their class and hold no block; and if much is free in the others, the
   /// pages of that.
   static void reclaim(Shard& shard) noexcept {
-    if (bins != no_bins.data()) {
-      auto& cache = *reinterpret_cast<ThreadCache*>(bins);
+    if (bins() != no_bins.data()) {
+      ThreadCache& cache = *cache_of(bins());
       for (std::size_t i = class_of(table_limit) + std::size_t{1}; i < class_count; ++i) {
         empty(cache, static_cast<SizeClass>(i));
       }
@@ -755,7 +755,7 @@ class Heap {
   static constexpr std::size_t growth_floor = 1 * MiB;
 
   static std::size_t growth_step(const Shard& shard) noexcept {
-    return std::max(growth_floor, shard.slab_bytes / 16);
+    return (std::max)(growth_floor, shard.slab_bytes / 16);
   }
 
   static std::size_t purge_step(const Shard& shard) noexcept {
