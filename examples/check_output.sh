@@ -9,6 +9,8 @@ shift
 output=$("$@")
 printf '%s\n' "$output" | awk -v expected="$expected" '
   {
+    # Windows ends lines so.
+    sub(/\r$/, "")
     if ((getline want < expected) <= 0) {
       printf "line %d is one too many: %s\n", NR, $0
       bad = 1

@@ -15,13 +15,18 @@
 
 #include <sysalloc/global_allocator.hpp>
 
-#define SYSALLOC_SYSTEM_INLINE inline
-#if defined(_WIN32)
-#error "System on Windows is not written yet: src/system_windows.cpp"
-#else
 // One translation unit on purpose, as said above.
-#include "../src/system_unix.cpp"  // NOLINT(bugprone-suspicious-include)
+// NOLINTBEGIN(bugprone-suspicious-include)
+#define SYSALLOC_SYSTEM_INLINE SYSALLOC_SHARED_DEFINITION
+#if defined(_WIN32)
+#include "../src/system_windows.cpp"
+#if defined(SYSALLOC_OVERRIDE_HEADER)
+#include "../src/cached_windows.cpp"
 #endif
+#else
+#include "../src/system_unix.cpp"
+#endif
+// NOLINTEND(bugprone-suspicious-include)
 
 #if defined(SYSALLOC_OVERRIDE_HEADER)
 #include SYSALLOC_OVERRIDE_HEADER
@@ -31,9 +36,14 @@ using sysalloc_global_allocator_type = sysalloc::System;
 #endif
 
 #if defined(SYSALLOC_OVERRIDE_FIXED)
+SYSALLOC_DETAIL_DEFINE_FUNCTIONS()
 SYSALLOC_DETAIL_DEFINE_HOOKS()
 #else
+// On Windows the library's own functions go to System, too, and a weak definition is for one file.
+#if !defined(_WIN32)
+SYSALLOC_DETAIL_DEFINE_FUNCTIONS(SYSALLOC_WEAK)
+#endif
 SYSALLOC_DETAIL_DEFINE_HOOKS(SYSALLOC_WEAK)
 #endif
 
-SYSALLOC_DETAIL_DEFINE_OPERATORS(SYSALLOC_EXPORT)
+SYSALLOC_DETAIL_DEFINE_OPERATORS(SYSALLOC_OPERATOR)

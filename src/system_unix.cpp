@@ -128,7 +128,8 @@ SYSALLOC_SYSTEM_INLINE void* System::realloc(void* ptr, Layout layout,
   return detail::realloc_by_copy(*this, ptr, layout, new_layout);
 }
 
-SYSALLOC_SYSTEM_INLINE std::size_t System::usable_size(const void* ptr) const noexcept {
+SYSALLOC_SYSTEM_INLINE std::size_t System::usable_size(const void* ptr,
+                                                       std::size_t /*align*/) const noexcept {
 #if defined(__APPLE__)
   return malloc_size(ptr);
 #else

@@ -16,6 +16,7 @@
 #include <expected>
 #include <span>
 #include <sysalloc/alloc_error.hpp>
+#include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/handle.hpp>
 #include <sysalloc/global_alloc.hpp>
 #include <sysalloc/layout.hpp>
@@ -134,10 +135,10 @@ class ByRef : public AllocatorInterface<ByRef<A>> {
   [[nodiscard]] void* realloc(void* ptr, Layout layout, Layout new_layout) const noexcept {
     return sysalloc::realloc(handle_.get(), ptr, layout, new_layout);
   }
-  [[nodiscard]] std::size_t usable_size(const void* ptr) const noexcept
+  [[nodiscard]] std::size_t usable_size(const void* ptr, std::size_t align = 1) const noexcept
     requires HasUsableSize<A>
   {
-    return handle_.get().usable_size(ptr);
+    return sysalloc::usable_size(handle_.get(), ptr, align);
   }
   void dealloc_unsized(void* ptr, std::size_t align) const noexcept
     requires HasDeallocUnsized<A>
@@ -150,7 +151,7 @@ class ByRef : public AllocatorInterface<ByRef<A>> {
   }
 
  private:
-  [[no_unique_address]] detail::Handle<A> handle_;
+  SYSALLOC_NO_UNIQUE_ADDRESS detail::Handle<A> handle_;
 };
 
 }  // namespace sysalloc

@@ -86,7 +86,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   /// A block of at least `size` bytes, or nullptr when the thread has none at hand; any size.
   [[nodiscard]] void* try_alloc(std::size_t size) const noexcept {
     namespace c = detail::cached;
-    c::Bin& bin = c::bin_at(Heap::bins, c::scaled_class_of(size));
+    c::Bin& bin = c::bin_at(Heap::bins(), c::scaled_class_of(size));
     void** const top = bin.top.load(std::memory_order_relaxed);
     void* const ptr = top[-1];
     if (ptr != nullptr) [[likely]]
@@ -133,8 +133,9 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   }
 
   /// The bytes that the block at `ptr` (not null) really holds; 0 when it is not of this heap.
-  [[nodiscard]] std::size_t usable_size(const void* ptr) const noexcept {
-    return Heap::usable_size(ptr);
+  /// `align` is asked for only by a backend that every call is passed on to.
+  [[nodiscard]] std::size_t usable_size(const void* ptr, std::size_t align = 1) const noexcept {
+    return Heap::usable_size(ptr, align);
   }
 
   /// Gives everything that holds no block back: the calling thread's cache, the pages of slabs that
@@ -164,7 +165,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   using Heap = detail::cached::Heap<Backend>;
 
   static bool put(void* ptr, detail::cached::ScaledClass size_class) noexcept {
-    detail::cached::Bin& bin = detail::cached::bin_at(Heap::bins, size_class);
+    detail::cached::Bin& bin = detail::cached::bin_at(Heap::bins(), size_class);
     void** const top = bin.top.load(std::memory_order_relaxed);
     if (top == bin.limit) [[unlikely]]
       return false;

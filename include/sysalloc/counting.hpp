@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <sysalloc/allocator.hpp>
+#include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/global_alloc.hpp>
 #include <sysalloc/layout.hpp>
 
@@ -59,10 +60,10 @@ class Counting : public AllocatorInterface<Counting<A>> {
                    new_layout.size());
   }
 
-  [[nodiscard]] std::size_t usable_size(const void* ptr) const noexcept
+  [[nodiscard]] std::size_t usable_size(const void* ptr, std::size_t align = 1) const noexcept
     requires HasUsableSize<A>
   {
-    return inner_.usable_size(ptr);
+    return sysalloc::usable_size(inner_, ptr, align);
   }
 
   /// The counts now. Each is exact; while other threads allocate they may be of different moments.
@@ -103,7 +104,7 @@ class Counting : public AllocatorInterface<Counting<A>> {
     }
   }
 
-  [[no_unique_address]] A inner_{};
+  SYSALLOC_NO_UNIQUE_ADDRESS A inner_{};
   mutable std::atomic<std::size_t> bytes_live_{0};
   mutable std::atomic<std::size_t> blocks_live_{0};
   mutable std::atomic<std::size_t> bytes_peak_{0};

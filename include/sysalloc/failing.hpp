@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <sysalloc/allocator.hpp>
+#include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/global_alloc.hpp>
 #include <sysalloc/layout.hpp>
 
@@ -75,10 +76,10 @@ class Failing : public AllocatorInterface<Failing<A>> {
     return refuses() ? nullptr : sysalloc::realloc(inner_, ptr, layout, new_layout);
   }
 
-  [[nodiscard]] std::size_t usable_size(const void* ptr) const noexcept
+  [[nodiscard]] std::size_t usable_size(const void* ptr, std::size_t align = 1) const noexcept
     requires HasUsableSize<A>
   {
-    return inner_.usable_size(ptr);
+    return sysalloc::usable_size(inner_, ptr, align);
   }
 
   void dealloc_unsized(void* ptr, std::size_t align) const noexcept
@@ -109,7 +110,7 @@ class Failing : public AllocatorInterface<Failing<A>> {
     return refused;
   }
 
-  [[no_unique_address]] A inner_{};
+  SYSALLOC_NO_UNIQUE_ADDRESS A inner_{};
   mutable std::atomic<std::size_t> attempts_{0};
   mutable std::atomic<std::size_t> failures_{0};
   mutable std::atomic<std::size_t> fail_at_{0};

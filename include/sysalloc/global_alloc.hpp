@@ -49,7 +49,8 @@ concept HasReallocLayout = requires(const A& a, void* ptr, Layout layout, Layout
 };
 
 /// Has `std::size_t usable_size(const void*) const noexcept`: the bytes that a block really holds,
-/// at least the size it was asked for.
+/// at least the size it was asked for. One that must know how a block was aligned to tell (System
+/// on Windows) has a second parameter for that, `std::size_t align`, with a default.
 template <class A>
 concept HasUsableSize = requires(const A& a, const void* ptr) {
   { a.usable_size(ptr) } noexcept -> std::same_as<std::size_t>;
@@ -73,6 +74,17 @@ template <GlobalAlloc A>
     void* const ptr = a.alloc(layout);
     if (ptr != nullptr) std::memset(ptr, 0, layout.size());
     return ptr;
+  }
+}
+
+/// The bytes that the block at `ptr`, allocated at a multiple of `align`, really holds. Tells the
+/// allocator the alignment if it asks for one.
+template <HasUsableSize A>
+[[nodiscard]] std::size_t usable_size(const A& a, const void* ptr, std::size_t align) noexcept {
+  if constexpr (requires { a.usable_size(ptr, align); }) {
+    return a.usable_size(ptr, align);
+  } else {
+    return a.usable_size(ptr);
   }
 }
 

@@ -8,7 +8,8 @@
 //   - The 20 operators call 8 hooks (detail/operators.hpp). The override object for System has the
 //     operators as ordinary definitions and the hooks as weak ones over System; this macro has the
 //     hooks as ordinary definitions and the operators as weak ones. So either alone is complete,
-//     and together the object's operators call this file's hooks.
+//     and together the object's operators call this file's hooks. Windows does it by other means to
+//     the same end (detail/visibility.hpp).
 //   - Two uses in one program define the hooks twice, which the linker refuses; so does one use
 //     beside an override object that was built for an allocator of its own.
 
@@ -34,28 +35,33 @@ template <GlobalAlloc A>
 
 }  // namespace sysalloc
 
-/// Defines the hooks and the functions of global.hpp over the type named by
-/// sysalloc_global_allocator_type. MARK is put before each definition.
+// MARK is put before each definition of the macros below.
+
+/// Defines the functions of global.hpp over the type named by sysalloc_global_allocator_type.
+#define SYSALLOC_DETAIL_DEFINE_FUNCTIONS(MARK)                                                  \
+  namespace sysalloc {                                                                          \
+  MARK void* alloc(Layout layout) noexcept {                                                    \
+    return detail::global_instance<sysalloc_global_allocator_type>.value.alloc(layout);         \
+  }                                                                                             \
+  MARK void* alloc_zeroed(Layout layout) noexcept {                                             \
+    return alloc_zeroed(detail::global_instance<sysalloc_global_allocator_type>.value, layout); \
+  }                                                                                             \
+  MARK void dealloc(void* ptr, Layout layout) noexcept {                                        \
+    detail::global_instance<sysalloc_global_allocator_type>.value.dealloc(ptr, layout);         \
+  }                                                                                             \
+  MARK void* realloc(void* ptr, Layout layout, std::size_t new_size) noexcept {                 \
+    return realloc(detail::global_instance<sysalloc_global_allocator_type>.value, ptr, layout,  \
+                   new_size);                                                                   \
+  }                                                                                             \
+  MARK void* realloc(void* ptr, Layout layout, Layout new_layout) noexcept {                    \
+    return realloc(detail::global_instance<sysalloc_global_allocator_type>.value, ptr, layout,  \
+                   new_layout);                                                                 \
+  }                                                                                             \
+  }
+
+/// Defines the hooks over the same type.
 #define SYSALLOC_DETAIL_DEFINE_HOOKS(MARK)                                                       \
-  namespace sysalloc {                                                                           \
-  MARK void* alloc(Layout layout) noexcept {                                                     \
-    return detail::global_instance<sysalloc_global_allocator_type>.value.alloc(layout);          \
-  }                                                                                              \
-  MARK void* alloc_zeroed(Layout layout) noexcept {                                              \
-    return alloc_zeroed(detail::global_instance<sysalloc_global_allocator_type>.value, layout);  \
-  }                                                                                              \
-  MARK void dealloc(void* ptr, Layout layout) noexcept {                                         \
-    detail::global_instance<sysalloc_global_allocator_type>.value.dealloc(ptr, layout);          \
-  }                                                                                              \
-  MARK void* realloc(void* ptr, Layout layout, std::size_t new_size) noexcept {                  \
-    return realloc(detail::global_instance<sysalloc_global_allocator_type>.value, ptr, layout,   \
-                   new_size);                                                                    \
-  }                                                                                              \
-  MARK void* realloc(void* ptr, Layout layout, Layout new_layout) noexcept {                     \
-    return realloc(detail::global_instance<sysalloc_global_allocator_type>.value, ptr, layout,   \
-                   new_layout);                                                                  \
-  }                                                                                              \
-  namespace detail {                                                                             \
+  namespace sysalloc::detail {                                                                   \
   using ProgramOperators = Operators<sysalloc_global_allocator_type>;                            \
   MARK void* hook_new(std::size_t size) { return ProgramOperators::allocate(size); }             \
   MARK void* hook_new_nothrow(std::size_t size) noexcept {                                       \
@@ -77,10 +83,9 @@ template <GlobalAlloc A>
   MARK void hook_delete_sized_aligned(void* ptr, std::size_t size, std::size_t align) noexcept { \
     ProgramOperators::deallocate_sized_aligned(ptr, size, align);                                \
   }                                                                                              \
-  }                                                                                              \
   }
 
-/// Defines the 20 replaceable forms over the hooks. MARK is put before each definition.
+/// Defines the 20 replaceable forms over the hooks.
 #define SYSALLOC_DETAIL_DEFINE_OPERATORS(MARK)                      \
   SYSALLOC_DETAIL_DEFINE_FORMS(MARK, operator new, operator delete) \
   SYSALLOC_DETAIL_DEFINE_FORMS(MARK, operator new[], operator delete[])
@@ -120,8 +125,9 @@ template <GlobalAlloc A>
 /// every namespace, in exactly one file of the program; a second one is a link error.
 #define SYSALLOC_GLOBAL_ALLOCATOR(...)                                        \
   using sysalloc_global_allocator_type = __VA_ARGS__;                         \
+  SYSALLOC_DETAIL_DEFINE_FUNCTIONS()                                          \
   SYSALLOC_DETAIL_DEFINE_HOOKS()                                              \
-  SYSALLOC_DETAIL_DEFINE_OPERATORS(SYSALLOC_EXPORT SYSALLOC_WEAK)             \
+  SYSALLOC_DETAIL_DEFINE_OPERATORS(SYSALLOC_WEAK_OPERATOR)                    \
   static_assert(sysalloc::GlobalAlloc<sysalloc_global_allocator_type>,        \
                 "SYSALLOC_GLOBAL_ALLOCATOR: the type is no GlobalAlloc; see " \
                 "<sysalloc/global_alloc.hpp> for the two members that it needs")

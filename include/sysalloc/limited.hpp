@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <sysalloc/allocator.hpp>
+#include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/global_alloc.hpp>
 #include <sysalloc/layout.hpp>
 
@@ -56,10 +57,10 @@ class Limited : public AllocatorInterface<Limited<A>> {
                    [&] { return sysalloc::realloc(inner_, ptr, layout, new_layout); });
   }
 
-  [[nodiscard]] std::size_t usable_size(const void* ptr) const noexcept
+  [[nodiscard]] std::size_t usable_size(const void* ptr, std::size_t align = 1) const noexcept
     requires HasUsableSize<A>
   {
-    return inner_.usable_size(ptr);
+    return sysalloc::usable_size(inner_, ptr, align);
   }
 
   /// Changes the limit, in bytes. One below what is in use refuses everything until enough is
@@ -107,7 +108,7 @@ class Limited : public AllocatorInterface<Limited<A>> {
     return ptr;
   }
 
-  [[no_unique_address]] A inner_{};
+  SYSALLOC_NO_UNIQUE_ADDRESS A inner_{};
   mutable std::atomic<std::size_t> used_{0};
   mutable std::atomic<std::size_t> limit_{SIZE_MAX};
 };

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstddef>
 #include <memory_resource>
+#include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/handle.hpp>
 #include <sysalloc/detail/operators.hpp>
 #include <sysalloc/global.hpp>
@@ -51,7 +52,7 @@ class MemoryResource : public std::pmr::memory_resource {
 #endif
   }
 
-  [[no_unique_address]] detail::Handle<A> handle_;
+  SYSALLOC_NO_UNIQUE_ADDRESS detail::Handle<A> handle_;
 };
 
 }  // namespace sysalloc

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/handle.hpp>
 #include <sysalloc/detail/operators.hpp>
 #include <sysalloc/global.hpp>
@@ -90,7 +91,7 @@ class StdAllocator {
   template <class U, GlobalAlloc B>
   friend class StdAllocator;
 
-  [[no_unique_address]] detail::Handle<A> handle_;
+  SYSALLOC_NO_UNIQUE_ADDRESS detail::Handle<A> handle_;
 };
 
 }  // namespace sysalloc

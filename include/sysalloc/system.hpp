@@ -1,8 +1,11 @@
 // System: the default allocator of the operating system, as a value.
 //
-// Based on malloc on Unix and HeapAlloc on Windows, one file per platform in src/. It does not go
-// through operator new, so it stays what it is in a program whose global allocator is another one,
-// and that other one can be built on it.
+// Based on malloc on Unix and HeapAlloc on Windows, one file per platform in src/. Where comments
+// here name a function of the C library, read HeapAlloc, HeapReAlloc, HeapFree and HeapSize for
+// malloc, realloc, free and malloc_usable_size on Windows.
+//
+// It does not go through operator new, so it stays what it is in a program whose global allocator
+// is another one, and that other one can be built on it.
 //
 // A block of System is freed by System only: do not free() it or hand it a pointer from malloc.
 // That the two coincide for most blocks on Unix is how it is made, not what it promises.
@@ -56,13 +59,17 @@ struct System : AllocatorInterface<System> {
   /// As above, to a whole new layout. Costs one realloc as long as neither alignment exceeds
   /// min_align. Otherwise the block stays where it is when its address satisfies the new alignment
   /// and its usable size the new size, and whole pages that a shrunk block no longer needs are
-  /// given back; only what is left costs an allocation and a copy.
+  /// given back; only what is left costs an allocation and a copy. On Windows a block stays also
+  /// where the heap has room behind it, and never when the alignment crosses min_align.
   [[nodiscard]] void* realloc(void* ptr, Layout layout, Layout new_layout) const noexcept;
 
   /// The bytes that the block at `ptr` (not null) really holds: at least what was asked for. All
   /// of them may be used after a realloc or grow to that size, which then stays in place. Under a
   /// sanitizer or valgrind it is exactly what was asked for. Costs one malloc_usable_size.
-  [[nodiscard]] std::size_t usable_size(const void* ptr) const noexcept;
+  ///
+  /// `align` is the alignment that the block has by its layout now. Windows cannot tell without it
+  /// where a block above min_align begins; elsewhere it changes nothing.
+  [[nodiscard]] std::size_t usable_size(const void* ptr, std::size_t align = 1) const noexcept;
 
   friend constexpr bool operator==(System, System) noexcept { return true; }
 };

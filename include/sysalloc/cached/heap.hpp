@@ -9,9 +9,9 @@
 // registry of thread caches.
 //
 // All state is constant-initialised and never destroyed, so the heap serves before main and after
-// it. A thread gets its cache at its first slow call and gives it back in the destructor of a
-// pthread key, which runs after the destructors of thread_local objects; a thread that allocates
-// later still gets one again, and after a few rounds goes without.
+// it. A thread gets its cache at its first slow call and gives it back when it ends (os.hpp), after
+// the destructors of thread_local objects; one that allocates later still gets one again where the
+// system lets it, and otherwise goes without.
 //
 // Locks: one for each shard, for each span heap, for the metadata, and for the registry. None is
 // taken while another is held, but in the fork handler, which takes all of them in that order; and
@@ -22,8 +22,6 @@
 
 #ifndef SYSALLOC_CACHED_HEAP_HPP_
 #define SYSALLOC_CACHED_HEAP_HPP_
-
-#include <pthread.h>
 
 #include <algorithm>
 #include <array>
@@ -46,6 +44,7 @@
 #include <sysalloc/cached/slab.hpp>
 #include <sysalloc/cached/span_heap.hpp>
 #include <sysalloc/cached/thread_cache.hpp>
+#include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/never_destroyed.hpp>
 #include <sysalloc/global_alloc.hpp>
 #include <sysalloc/layout.hpp>
@@ -67,10 +66,8 @@ void print_stats() noexcept;
 template <GlobalAlloc Backend>
 class Heap {
  public:
-  /// The bins of the calling thread. The model of thread-local storage that costs one instruction:
-  /// a pointer finds room in the static block also in a library that is loaded late.
-  [[gnu::tls_model("initial-exec")]] static inline constinit thread_local Bin* bins =
-      no_bins.data();
+  /// The bins of the calling thread.
+  [[nodiscard]] static Bin* bins() noexcept { return ThreadBins::get(); }
 
   static inline constinit PageMap map{};
   static inline constinit Hints hints{};
@@ -79,7 +76,7 @@ class Heap {
   // The slow paths of allocation and deallocation. The fast ones are in cached.hpp.
 
   /// Allocates what try_alloc could not: the bin is empty, or the block is large.
-  [[gnu::noinline]] static void* alloc_rest(Layout layout) noexcept {
+  SYSALLOC_NOINLINE static void* alloc_rest(Layout layout) noexcept {
     assert(layout.size() != 0 && "Cached::alloc: size zero");
     if (layout.align() > unit_size) return alloc_large(layout);
     const std::size_t size = aligned_size(layout);
@@ -96,8 +93,9 @@ class Heap {
     grow(*cache, c);
     const std::size_t capacity = cache->capacity[c];
     cache->set_limit(c, capacity);
+    // In parentheses, for <windows.h> has macros with the names of these functions.
     const std::size_t want =
-        capacity > 2 ? std::min(capacity / 2, ThreadCache::refill_blocks) : std::size_t{1};
+        capacity > 2 ? (std::min)(capacity / 2, ThreadCache::refill_blocks) : std::size_t{1};
     // A class without capacity has its slots all the same, and the one block leaves at once.
     void** const slots = cache->slots[c];
     const std::size_t got = take_blocks(cache->shard, c, slots + want, want);
@@ -109,7 +107,7 @@ class Heap {
 
   /// Frees what try_dealloc could not: the bin is full, or `ptr` is null, a large block, a block
   /// of another class than `size` says (0 when that is unknown), or none of this heap.
-  [[gnu::noinline]] static void dealloc_rest(void* ptr, std::size_t size,
+  SYSALLOC_NOINLINE static void dealloc_rest(void* ptr, std::size_t size,
                                              std::size_t align) noexcept {
     if (ptr == nullptr) return;
     const std::uint8_t kind = map.kind(ptr);
@@ -142,7 +140,7 @@ class Heap {
   // -------------------------------------------------------------------------------------------
   // Large blocks: from the backend, at a multiple of the unit so that the page map can tell them.
 
-  [[gnu::noinline]] static void* alloc_large(Layout layout) noexcept {
+  SYSALLOC_NOINLINE static void* alloc_large(Layout layout) noexcept {
     attach();
     if (bypass_.load(std::memory_order_relaxed)) return backend().alloc(layout);
     const auto whole = large_layout(layout);
@@ -179,15 +177,18 @@ class Heap {
     backend().dealloc(ptr, whole);
   }
 
-  /// The bytes that the block at `ptr` holds; 0 when it is not of this heap.
-  static std::size_t usable_size(const void* ptr) noexcept {
+  /// The bytes that the block at `ptr`, allocated at a multiple of `align`, holds; 0 when it is not
+  /// of this heap.
+  static std::size_t usable_size(const void* ptr, std::size_t align) noexcept {
     const std::uint8_t kind = map.kind(ptr);
     if (kind == kind_large) {
       const Slab* const slab = map.slab(ptr);
       return is_behind_large(slab, ptr) ? 0 : slab->size;
     }
     if constexpr (HasUsableSize<Backend>) {
-      if (bypass_.load(std::memory_order_relaxed)) return backend().usable_size(ptr);
+      if (bypass_.load(std::memory_order_relaxed)) {
+        return sysalloc::usable_size(backend(), ptr, align);
+      }
     }
     return kind < class_count ? class_info[kind].size : 0;
   }
@@ -198,7 +199,7 @@ class Heap {
   /// Empties the calling thread's cache and gives everything that holds no block to the system and
   /// the backend.
   static void purge() noexcept {
-    if (bins != no_bins.data()) drain(*reinterpret_cast<ThreadCache*>(bins));
+    if (bins() != no_bins.data()) drain(*cache_of(bins()));
     while (drain_orphan()) {
     }
     for (Shard& shard : shards_) purge_slabs(shard, true);
@@ -302,14 +303,14 @@ class Heap {
       }
       if (limit == cache->limit(c)) {
         // Full. The oldest go: the newest are those that the processor's cache still holds.
-        const std::size_t keep = std::min(limit / 4, ThreadCache::streak_keep);
+        const std::size_t keep = (std::min)(limit / 4, ThreadCache::streak_keep);
         std::array<void*, ThreadCache::streak_keep> newest;
         std::memcpy(newest.data(), slots + (count - keep), keep * sizeof(void*));
         cache->set_count(c, 0);
         put_blocks(slots, count - keep, c);
         std::memcpy(slots, newest.data(), keep * sizeof(void*));
         count = keep;
-        cache->set_limit(c, std::min(limit, ThreadCache::streak_limit));
+        cache->set_limit(c, (std::min)(limit, ThreadCache::streak_limit));
       }
     }
     slots[count] = ptr;
@@ -322,17 +323,17 @@ class Heap {
   /// The cache of the calling thread, made if need be. nullptr when it has to go without: memory
   /// checkers, no memory for one, or a thread at its very end.
   static ThreadCache* attach() noexcept {
-    if (bins != no_bins.data()) [[likely]] {
-      return reinterpret_cast<ThreadCache*>(bins);
+    if (bins() != no_bins.data()) [[likely]] {
+      return cache_of(bins());
     }
     return attach_slow();
   }
 
-  [[gnu::cold, gnu::noinline]] static ThreadCache* attach_slow() noexcept {
+  SYSALLOC_COLD SYSALLOC_NOINLINE static ThreadCache* attach_slow() noexcept {
     // Named here so that it is instantiated.
     static_cast<void>(&started_at_load_);
     if (!ready_.load(std::memory_order_acquire)) start();
-    if (bypass_.load(std::memory_order_relaxed) || attachments_ == max_attachments) return nullptr;
+    if (bypass_.load(std::memory_order_relaxed) || !ThreadBins::may_set()) return nullptr;
     ThreadCache* cache = nullptr;
     {
       const std::lock_guard lock(registry_mutex_);
@@ -352,8 +353,8 @@ class Heap {
       cache->init();
       thread_caches_.fetch_add(1, std::memory_order_relaxed);
     }
-    // Without the destructor the cache would be lost with the thread.
-    if (pthread_setspecific(key_, cache) != 0) {
+    // Where the system cannot call back at its end, the cache would be lost with the thread.
+    if (!ThreadBins::set(cache->bins.data())) {
       const std::lock_guard lock(registry_mutex_);
       cache->next = unused_caches_;
       unused_caches_ = cache;
@@ -373,20 +374,25 @@ class Heap {
       if (caches_ != nullptr) caches_->prev = cache;
       caches_ = cache;
     }
-    ++attachments_;
-    bins = cache->bins.data();
     return cache;
   }
 
-  static void detach(void* pointer) noexcept {
-    auto* const cache = static_cast<ThreadCache*>(pointer);
-    bins = no_bins.data();
-    drain(*cache);
-    const std::lock_guard lock(registry_mutex_);
-    unregister(*cache);
-    cache->next = unused_caches_;
-    unused_caches_ = cache;
-  }
+  /// What happens to a thread's bins when it ends.
+  struct AtThreadEnd {
+    static constexpr Bin* none() noexcept { return no_bins.data(); }
+    static void at_end(Bin* bins) noexcept {
+      ThreadCache* const cache = cache_of(bins);
+      drain(*cache);
+      const std::lock_guard lock(registry_mutex_);
+      unregister(*cache);
+      cache->next = unused_caches_;
+      unused_caches_ = cache;
+    }
+  };
+  using ThreadBins = os::PerThread<Bin, AtThreadEnd>;
+
+  /// The cache that a thread's bins are the beginning of.
+  static ThreadCache* cache_of(Bin* bins) noexcept { return reinterpret_cast<ThreadCache*>(bins); }
 
   /// Takes a cache out of the list of all. The lock of the registry is held.
   static void unregister(ThreadCache& cache) noexcept {
@@ -396,7 +402,7 @@ class Heap {
     if (caches_ == &cache) caches_ = cache.next;
   }
 
-  [[gnu::cold]] static void start() noexcept {
+  SYSALLOC_COLD static void start() noexcept {
     const std::lock_guard lock(start_mutex_);
     if (ready_.load(std::memory_order_relaxed)) return;
     // A backend that cannot free without a size could not take back what it handed out in bypass.
@@ -404,10 +410,10 @@ class Heap {
       bypass_.store(true, std::memory_order_relaxed);
     }
     purge_pages_ = os::real_page_size() == page_size;
-    if (pthread_key_create(&key_, [](void* cache) { detach(cache); }) != 0) {
-      fatal("no pthread key is left for the thread caches");
+    if (!ThreadBins::start()) {
+      fatal("no key for data of threads is left for the thread caches");
     }
-    pthread_atfork(lock_all, unlock_all, unlock_in_child);
+    os::at_fork(lock_all, unlock_all, unlock_in_child);
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
     if (os::wants_stats()) static_cast<void>(std::atexit(print_stats<Backend>));
@@ -432,7 +438,7 @@ class Heap {
   static void unlock_in_child() noexcept {
     for (ThreadCache* cache = caches_; cache != nullptr;) {
       ThreadCache* const next = cache->next;
-      if (cache->bins.data() != bins) {
+      if (cache->bins.data() != bins()) {
         unregister(*cache);
         cache->next = orphans_.load(std::memory_order_relaxed);
         orphans_.store(cache, std::memory_order_relaxed);
@@ -715,8 +721,8 @@ class Heap {
   /// that are the last of their class and hold no block; and if much is free in the others, the
   /// pages of that.
   static void reclaim(Shard& shard) noexcept {
-    if (bins != no_bins.data()) {
-      auto& cache = *reinterpret_cast<ThreadCache*>(bins);
+    if (bins() != no_bins.data()) {
+      ThreadCache& cache = *cache_of(bins());
       for (std::size_t i = class_of(table_limit) + std::size_t{1}; i < class_count; ++i) {
         empty(cache, static_cast<SizeClass>(i));
       }
@@ -749,12 +755,12 @@ class Heap {
   static constexpr std::size_t growth_floor = 1 * MiB;
 
   static std::size_t growth_step(const Shard& shard) noexcept {
-    return std::max(growth_floor, shard.slab_bytes / 16);
+    return (std::max)(growth_floor, shard.slab_bytes / 16);
   }
 
   static std::size_t purge_step(const Shard& shard) noexcept {
     if (shard.slab_bytes < few_slabs) return 2 * purge_floor;
-    return std::max(purge_floor, shard.slab_bytes / 64);
+    return (std::max)(purge_floor, shard.slab_bytes / 64);
   }
 
   /// Gives back the pages of a shard's slabs that no block in use touches; `empty_too`, also the
@@ -846,8 +852,6 @@ class Heap {
     return released;
   }
 
-  static constexpr unsigned max_attachments = 4;
-
   static inline constinit NeverDestroyed<Backend> global_instance_{};
   // The first is that of the program's first threads, often its only ones.
   static inline constinit std::array<SpanHeap, 8> span_heaps_{
@@ -867,12 +871,8 @@ class Heap {
   static inline constinit std::atomic<bool> ready_{false};
   static inline constinit std::atomic<bool> bypass_{false};
   static inline constinit bool purge_pages_ = false;
-  static inline constinit pthread_key_t key_{};
   static inline constinit std::atomic<std::size_t> wrong_sizes_{0};
   static inline constinit std::atomic<std::size_t> large_bytes_{0};
-  // Times the thread got a cache: a destructor of another pthread key may bring it back a few
-  // times.
-  [[gnu::tls_model("initial-exec")]] static inline constinit thread_local unsigned attachments_ = 0;
 };
 
 }  // namespace sysalloc::detail::cached

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/fatal.hpp>
 
 namespace sysalloc::detail::cached {
@@ -52,8 +53,8 @@ class Text {
   std::size_t used_ = 0;
 };
 
-[[noreturn, gnu::cold, gnu::noinline]] inline void report_double_free(const void* ptr,
-                                                                      std::size_t size) noexcept {
+[[noreturn]] SYSALLOC_COLD SYSALLOC_NOINLINE inline void report_double_free(
+    const void* ptr, std::size_t size) noexcept {
   Text text;
   text << "block freed twice at ";
   text.hex(ptr);
@@ -63,8 +64,8 @@ class Text {
   fatal(text.c_str());
 }
 
-[[noreturn, gnu::cold, gnu::noinline]] inline void report_interior(const void* ptr,
-                                                                   std::size_t size) noexcept {
+[[noreturn]] SYSALLOC_COLD SYSALLOC_NOINLINE inline void report_interior(
+    const void* ptr, std::size_t size) noexcept {
   Text text;
   text << "interior pointer freed at ";
   text.hex(ptr);
@@ -74,9 +75,8 @@ class Text {
   fatal(text.c_str());
 }
 
-[[noreturn, gnu::cold, gnu::noinline]] inline void report_wrong_size(const void* ptr,
-                                                                     std::size_t size,
-                                                                     std::size_t freed) noexcept {
+[[noreturn]] SYSALLOC_COLD SYSALLOC_NOINLINE inline void report_wrong_size(
+    const void* ptr, std::size_t size, std::size_t freed) noexcept {
   Text text;
   text << "block freed with a wrong size at ";
   text.hex(ptr);
@@ -86,7 +86,7 @@ class Text {
   fatal(text.c_str());
 }
 
-[[noreturn, gnu::cold, gnu::noinline]] inline void report_foreign(const void* ptr) noexcept {
+[[noreturn]] SYSALLOC_COLD SYSALLOC_NOINLINE inline void report_foreign(const void* ptr) noexcept {
   Text text;
   text << "foreign pointer freed at ";
   text.hex(ptr);

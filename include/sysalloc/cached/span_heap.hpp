@@ -302,7 +302,8 @@ class SpanHeap {
   }
 
   [[nodiscard]] std::size_t dirty_limit() const noexcept {
-    return std::max(dirty_floor_units_, peak_units_ / 64);
+    // In parentheses: see heap.hpp.
+    return (std::max)(dirty_floor_units_, peak_units_ / 64);
   }
 
   [[nodiscard]] std::size_t dirty_limit_units() noexcept {

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <sysalloc/detail/compiler.hpp>
 
 #if defined(_WIN32)
 #include <io.h>
@@ -14,8 +15,9 @@
 
 namespace sysalloc::detail {
 
-/// Writes text to the standard error. Allocates nothing and takes no lock, so that it may be called
-/// from inside an allocator. What cannot be written is lost.
+/// Writes text to the standard error. Allocates nothing and takes no lock but that of the
+/// descriptor on Windows, so that it may be called from inside an allocator. What cannot be written
+/// is lost.
 inline void write_error(const char* text) noexcept {
 #if defined(_WIN32)
   static_cast<void>(_write(2, text, static_cast<unsigned>(std::strlen(text))));
@@ -25,7 +27,7 @@ inline void write_error(const char* text) noexcept {
 }
 
 /// Writes `sysalloc: MESSAGE` and a line end to the standard error and aborts.
-[[noreturn, gnu::cold]] inline void fatal(const char* message) noexcept {
+[[noreturn]] SYSALLOC_COLD inline void fatal(const char* message) noexcept {
   write_error("sysalloc: ");
   write_error(message);
   write_error("\n");

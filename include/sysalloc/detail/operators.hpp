@@ -23,10 +23,12 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/fatal.hpp>
 #include <sysalloc/detail/never_destroyed.hpp>
 #include <sysalloc/global_alloc.hpp>
 #include <sysalloc/layout.hpp>
+#include <utility>
 
 namespace sysalloc::detail {
 
@@ -40,7 +42,7 @@ inline constexpr std::size_t default_new_align = __STDCPP_DEFAULT_NEW_ALIGNMENT_
 inline Layout default_layout(std::size_t size) noexcept {
   const std::size_t align = size >= default_new_align ? default_new_align : std::bit_floor(size);
   // Known to people and not to compilers; it removes System's test of the same.
-  if (align > size || align > default_new_align) __builtin_unreachable();
+  if (align > size || align > default_new_align) std::unreachable();
   return Layout::from_size_align_unchecked(size, align);
 }
 
@@ -233,14 +235,14 @@ class Operators {
   }
 
   // Out of line, so that the fast path has no frame.
-  [[gnu::noinline]] static void* allocate_rest(std::size_t size) { return allocate_checked(size); }
-  [[gnu::noinline]] static void* allocate_aligned_rest(std::size_t size, std::size_t align) {
+  SYSALLOC_NOINLINE static void* allocate_rest(std::size_t size) { return allocate_checked(size); }
+  SYSALLOC_NOINLINE static void* allocate_aligned_rest(std::size_t size, std::size_t align) {
     return allocate_aligned_checked(size, align);
   }
-  [[gnu::noinline]] static void deallocate_rest(void* ptr) noexcept {
+  SYSALLOC_NOINLINE static void deallocate_rest(void* ptr) noexcept {
     Blocks<A>::dealloc_unsized(ptr, default_new_align);
   }
-  [[gnu::noinline]] static void deallocate_sized_rest(void* ptr, std::size_t size) noexcept {
+  SYSALLOC_NOINLINE static void deallocate_sized_rest(void* ptr, std::size_t size) noexcept {
     Blocks<A>::dealloc(ptr, default_layout(served_size(size)));
   }
 
@@ -270,14 +272,15 @@ class Operators {
   }
 
   // The layout is made anew here, so that the fast path need not keep it.
-  [[gnu::cold, gnu::noinline]] static void* allocate_again(std::size_t size, std::size_t align) {
+  SYSALLOC_COLD SYSALLOC_NOINLINE static void* allocate_again(std::size_t size, std::size_t align) {
     const Layout layout = layout_of(size, align);
     void* const ptr = handler_loop([layout] { return Blocks<A>::alloc(layout); });
     if (ptr == nullptr) throw_bad_alloc();
     return ptr;
   }
 
-  [[gnu::cold, gnu::noinline]] static void* allocate_odd_size(std::size_t size, std::size_t align) {
+  SYSALLOC_COLD SYSALLOC_NOINLINE static void* allocate_odd_size(std::size_t size,
+                                                                 std::size_t align) {
     if (served_size(size) > max_size(align)) {
       handler_loop([]() -> void* { return nullptr; });
       throw_bad_alloc();

@@ -2,7 +2,6 @@
 // it shares the hints that a deallocation looks at first.
 
 #include <doctest/doctest.h>
-#include <sys/mman.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -12,12 +11,33 @@
 
 #include "support.hpp"
 
+#if defined(_WIN32)
+#include "../support/windows.hpp"
+#else
+#include <sys/mman.h>
+#endif
+
 namespace {
 
 using sysalloc::Layout;
 
 constexpr std::size_t segment = std::size_t{4} << 20;
 constexpr std::uintptr_t step = std::uintptr_t{1} << 32;
+
+// Memory at an address or nowhere.
+#if defined(_WIN32)
+void* map(void* wanted) {
+  return VirtualAlloc(wanted, segment, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+}
+void unmap(void* ptr) { VirtualFree(ptr, 0, MEM_RELEASE); }
+#else
+void* map(void* wanted) {
+  void* const ptr = mmap(wanted, segment, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  return ptr == MAP_FAILED ? nullptr : ptr;
+}
+void unmap(void* ptr) { munmap(ptr, segment); }
+#endif
 
 // Gives each segment 4 GiB above the one before it; all else comes from System.
 struct Distant {
@@ -29,8 +49,7 @@ struct Distant {
     if (layout.size() != segment) return sysalloc::System{}.alloc(layout);
     for (int tries = 0; tries < 64; ++tries, next += step) {
       void* const wanted = reinterpret_cast<void*>(next);
-      void* const ptr = mmap(wanted, segment, PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+      void* const ptr = map(wanted);
       if (ptr != wanted) continue;
       next += step;
       ++given;
@@ -42,7 +61,7 @@ struct Distant {
     if (layout.size() != segment) {
       sysalloc::System{}.dealloc(ptr, layout);
     } else {
-      munmap(ptr, segment);
+      unmap(ptr);
       --given;
     }
   }

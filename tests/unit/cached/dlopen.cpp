@@ -3,7 +3,6 @@
 //
 // SYSALLOC_TEST_PLUGIN names the library.
 
-#include <dlfcn.h>
 #include <doctest/doctest.h>
 
 #include <array>
@@ -16,14 +15,40 @@
 #include "plugin.hpp"
 #include "support.hpp"
 
+#if defined(_WIN32)
+#include "../support/windows.hpp"
+#else
+#include <dlfcn.h>
+#endif
+
 namespace {
 
+// A library that stays loaded whatever is closed: on Unix because it is linked so.
+#if defined(_WIN32)
+HMODULE open(const char* path) {
+  HMODULE pinned = nullptr;
+  if (LoadLibraryA(path) == nullptr ||
+      !GetModuleHandleExA(GET_MODULE_HANDLE_EX_FLAG_PIN, path, &pinned)) {
+    return nullptr;
+  }
+  return pinned;
+}
+void* find(HMODULE library, const char* name) {
+  return reinterpret_cast<void*>(GetProcAddress(library, name));
+}
+bool close(HMODULE library) { return FreeLibrary(library) != 0; }
+#else
+void* open(const char* path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL); }
+void* find(void* library, const char* name) { return dlsym(library, name); }
+bool close(void* library) { return dlclose(library) == 0; }
+#endif
+
 struct Plugin {
-  Plugin() : handle(dlopen(std::getenv("SYSALLOC_TEST_PLUGIN"), RTLD_NOW | RTLD_LOCAL)) {
+  Plugin() : handle(open(std::getenv("SYSALLOC_TEST_PLUGIN"))) {
     REQUIRE(handle != nullptr);
-    alloc = reinterpret_cast<decltype(alloc)>(dlsym(handle, "plugin_alloc"));
-    dealloc = reinterpret_cast<decltype(dealloc)>(dlsym(handle, "plugin_dealloc"));
-    live = reinterpret_cast<decltype(live)>(dlsym(handle, "plugin_live"));
+    alloc = reinterpret_cast<decltype(alloc)>(find(handle, "plugin_alloc"));
+    dealloc = reinterpret_cast<decltype(dealloc)>(find(handle, "plugin_dealloc"));
+    live = reinterpret_cast<decltype(live)>(find(handle, "plugin_live"));
     REQUIRE((alloc != nullptr));
     REQUIRE((dealloc != nullptr));
     REQUIRE((live != nullptr));
@@ -48,7 +73,7 @@ struct Plugin {
     return good;
   }
 
-  void* handle;
+  decltype(open("")) handle;
   decltype(&plugin_alloc) alloc = nullptr;
   decltype(&plugin_dealloc) dealloc = nullptr;
   decltype(&plugin_live) live = nullptr;
@@ -68,8 +93,8 @@ TEST_CASE("threads from before and after it was loaded") {
   loaded.store(&plugin, std::memory_order_release);
   std::thread late(work);
   CHECK(plugin.exercise());
-  // It was linked to stay loaded, so that threads that used it may end after this.
-  CHECK(dlclose(plugin.handle) == 0);
+  // It stays loaded, so that threads that used it may end after this.
+  CHECK(close(plugin.handle));
   early.join();
   late.join();
   CHECK(faults == 0);

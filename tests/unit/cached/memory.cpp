@@ -3,7 +3,6 @@
 // SYSALLOC_TEST_MIB=N sets the size of the heaps; 256 unless told.
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -17,6 +16,10 @@
 
 #include "support.hpp"
 
+#if !defined(_WIN32)
+#include <unistd.h>
+#endif
+
 namespace {
 
 using sysalloc::Layout;
@@ -28,6 +31,9 @@ Layout layout(std::size_t size) { return Layout::from_size_align_unchecked(size,
 
 // Without the C library's streams, which allocate.
 std::size_t resident() {
+#if defined(_WIN32)
+  return 0;
+#else
   std::FILE* const file = std::fopen("/proc/self/statm", "r");
   if (file == nullptr) return 0;
   std::size_t total = 0;
@@ -35,6 +41,7 @@ std::size_t resident() {
   const int read = std::fscanf(file, "%zu %zu", &total, &pages);
   std::fclose(file);
   return read == 2 ? pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) : 0;
+#endif
 }
 
 bool can_measure() {

@@ -2,8 +2,6 @@
 // again once there is some.
 
 #include <doctest/doctest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -14,6 +12,11 @@
 #include "../support/address_space.hpp"
 #include "../support/bytes.hpp"
 #include "support.hpp"
+
+#if !defined(_WIN32)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
 
 namespace {
 
@@ -84,14 +87,19 @@ bool is_clean() {
          stats.mapped == Backend::bytes();
 }
 
-// Runs `work` in a child, which begins with a fresh heap. Returns its status.
+// Runs `work` in a child, which begins with a fresh heap. Returns its status. Without fork it runs
+// here, and only the first one has such a heap.
 template <class Work>
 int in_child(Work work) {
+#if defined(_WIN32)
+  return work();
+#else
   const pid_t child = fork();
   if (child == 0) _exit(work());
   int status = -1;
   waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + status;
+#endif
 }
 
 struct Walked {};
@@ -108,9 +116,10 @@ TEST_CASE("each of the backend's allocations fails once, from the first one of a
   for (std::size_t n = 1;; ++n) {
     const int status = in_child([n] {
       std::size_t refused = 0;
+      const std::size_t failures = Backend::failing.failures();
       Backend::failing.fail_nth(n);
       if (!live_through<Heap>(refused)) return corrupt;
-      if (Backend::failing.failures() == 0) return not_reached;
+      if (Backend::failing.failures() == failures) return not_reached;
       if (!is_clean<Heap, Backend>()) return unclean;
       // A thread that got no cache serves itself from slabs, so a refusal need not show.
       refused = 0;
@@ -122,8 +131,13 @@ TEST_CASE("each of the backend's allocations fails once, from the first one of a
     CHECK(status == ok);
     walked = n;
   }
+#if defined(_WIN32)
+  tests::not_checked("what only a fresh heap allocates", "there is no fork");
+  CHECK(walked > 5);
+#else
   // A cache, the page map, descriptors, segments and large blocks.
   CHECK(walked > 10);
+#endif
 }
 
 TEST_CASE("a share of the backend's allocations fails, for long") {

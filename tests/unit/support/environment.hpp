@@ -39,6 +39,14 @@ inline bool under_valgrind() {
 /// not keep limits.
 inline bool emulated() { return std::getenv("SYSALLOC_TEST_EMULATED") != nullptr; }
 
+/// True where System keeps a header before a block whose alignment exceeds min_align: it asks for
+/// the alignment to find it, and a block that gets a header or loses it moves.
+#if defined(_WIN32)
+inline constexpr bool blocks_have_headers = true;
+#else
+inline constexpr bool blocks_have_headers = false;
+#endif
+
 /// For the child of a fork: what threads that it does not have held is lost in it, and no leak.
 inline void leaks_are_expected() {
 #if defined(VALGRIND_CLO_CHANGE)

@@ -9,9 +9,23 @@
 #define SYSALLOC_TESTS_UNIT_OVERRIDE_PROGRAM_LEDGER_HPP_
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <mutex>
 #include <sysalloc/system.hpp>
+#include <thread>
+
+// Constant-initialised everywhere, as std::mutex is not with g++ for Windows.
+class SpinLock {
+ public:
+  void lock() {
+    while (locked_.test_and_set(std::memory_order_acquire)) std::this_thread::yield();
+  }
+  void unlock() { locked_.clear(std::memory_order_release); }
+
+ private:
+  std::atomic_flag locked_;
+};
 
 class Ledger {
  public:
@@ -109,7 +123,7 @@ class Ledger {
     return value;
   }
 
-  std::mutex mutex_;
+  SpinLock mutex_;
   std::array<Entry, 4096> entries_{};
   std::size_t end_ = 0;  // one past the last entry that was ever used
   bool exhausted_ = false;

@@ -1,11 +1,25 @@
 // The program that chooses nothing and links the override object: its global allocator is System.
 
+#if !defined(_WIN32)
 #include <sys/resource.h>
+#endif
 
 #include "../../support/environment.hpp"
 #include "program.hpp"
 
 namespace program {
+
+#if defined(_WIN32)
+
+bool exhaust() {
+  tests::not_checked("System running out of memory",
+                     "a limit of a process (a job object) cannot be lifted again");
+  return false;
+}
+
+void replenish() {}
+
+#else
 
 // Memory runs out for real: blocks of `big` bytes come from mappings, and those are limited.
 static rlimit saved;
@@ -26,6 +40,9 @@ bool exhaust() {
 }
 
 void replenish() { setrlimit(RLIMIT_AS, &saved); }
+
+#endif
+
 bool exhausts_small() { return false; }
 
 bool counts() { return false; }

@@ -1,0 +1,133 @@
+// What Cached needs of Unix; os.hpp lists it.
+
+#ifndef SYSALLOC_CACHED_OS_UNIX_HPP_
+#define SYSALLOC_CACHED_OS_UNIX_HPP_
+
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+
+// Defined by the run-time libraries of AddressSanitizer and its kin in every program that has them,
+// by this name. NOLINTNEXTLINE(bugprone-reserved-identifier)
+extern "C" __attribute__((weak)) void __asan_init();
+
+namespace sysalloc::detail::cached::os {
+
+/// The size of a page of memory, in bytes.
+inline std::size_t real_page_size() noexcept {
+  return static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
+
+/// Gives the memory of whole pages back to the system. They can be used again at once, and hold
+/// anything then. Only advice (madvise(2)): where it fails, the memory stays resident.
+inline void release(std::uintptr_t address, std::size_t size) noexcept {
+#if defined(__linux__)
+  madvise(reinterpret_cast<void*>(address), size, MADV_DONTNEED);
+#else
+  static_cast<void>(address);
+  static_cast<void>(size);
+#endif
+}
+
+/// Is a tool at work that must see every block by itself? AddressSanitizer brings its own symbols;
+/// the tools of valgrind that watch the heap preload a library with their name into the program.
+/// callgrind and its like are not among them: they count what the program really does.
+inline bool memory_checker_present() noexcept {
+  if (&__asan_init != nullptr) return true;
+  const char* const preload = std::getenv("LD_PRELOAD");
+  if (preload == nullptr) return false;
+  for (const char* const tool : {"memcheck", "helgrind", "drd", "dhat", "massif"}) {
+    const char* found = preload;
+    while ((found = std::strstr(found, "vgpreload_")) != nullptr) {
+      found += sizeof("vgpreload_") - 1;
+      if (std::strncmp(found, tool, std::strlen(tool)) == 0) return true;
+    }
+  }
+  return false;
+}
+
+/// Constant-initialised and never destroyed. Not recursive. Not std::mutex: that can throw, so
+/// whoever uses it needs the function that throws from the very C++ library it was compiled with;
+/// the override object is to link with any.
+class Lock {
+ public:
+  // None can fail for a mutex of the default kind that is used rightly (pthread_mutex_lock(3)).
+  [[nodiscard]] bool try_lock() noexcept { return pthread_mutex_trylock(&mutex_) == 0; }
+  void lock() noexcept { pthread_mutex_lock(&mutex_); }
+  void unlock() noexcept { pthread_mutex_unlock(&mutex_); }
+
+ private:
+  pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
+};
+
+/// Tells the processor that this is a loop that waits.
+inline void pause() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// The model of thread-local storage that costs one instruction: a few bytes find room in the static
+// block also in a library that is loaded late.
+#define SYSALLOC_THREAD_LOCAL \
+  [[gnu::tls_model("initial-exec")]] static inline constinit thread_local
+
+struct ThisThread {
+  SYSALLOC_THREAD_LOCAL char storage = 0;
+};
+
+/// An address that only this thread gets.
+inline const void* this_thread() noexcept { return &ThisThread::storage; }
+
+/// Registers handlers for pthread_atfork(3). Where that fails, a child must not allocate.
+inline void at_fork(void (*before)(), void (*in_parent)(), void (*in_child)()) noexcept {
+  pthread_atfork(before, in_parent, in_child);
+}
+
+/// A pointer of each thread; Policy::none() until it is set. When a thread that has set it ends, it
+/// is that again and Policy::at_end() is called with what it was, after the destructors of the
+/// thread's thread_local objects; it may be set again later.
+template <class T, class Policy>
+class PerThread {
+ public:
+  /// Before any set(), once. False when the system has no room for it.
+  [[nodiscard]] static bool start() noexcept {
+    return pthread_key_create(&key_, [](void* value) {
+             value_ = Policy::none();
+             Policy::at_end(static_cast<T*>(value));
+           }) == 0;
+  }
+
+  [[nodiscard]] static T* get() noexcept { return value_; }
+
+  /// False when the thread may set it no more: destructors of other pthread keys may bring it back
+  /// a few times, and POSIX has only so many rounds of them.
+  [[nodiscard]] static bool may_set() noexcept { return times_set_ != max_times_set; }
+
+  /// False, and nothing is changed, when the system has no room for it.
+  [[nodiscard]] static bool set(T* value) noexcept {
+    if (pthread_setspecific(key_, value) != 0) return false;
+    ++times_set_;
+    value_ = value;
+    return true;
+  }
+
+ private:
+  static constexpr unsigned max_times_set = 4;
+
+  SYSALLOC_THREAD_LOCAL T* value_ = Policy::none();
+  SYSALLOC_THREAD_LOCAL unsigned times_set_ = 0;
+  static inline constinit pthread_key_t key_{};
+};
+
+#undef SYSALLOC_THREAD_LOCAL
+
+}  // namespace sysalloc::detail::cached::os
+
+#endif  // SYSALLOC_CACHED_OS_UNIX_HPP_

@@ -1,0 +1,33 @@
+// What compilers call differently: hints that change no meaning, so each may be nothing.
+
+#ifndef SYSALLOC_DETAIL_COMPILER_HPP_
+#define SYSALLOC_DETAIL_COMPILER_HPP_
+
+#if defined(__GNUC__)
+
+/// Never copied into its callers: what is rare, so that the fast path has no frame for it.
+#define SYSALLOC_NOINLINE __attribute__((noinline))
+/// Next to never called.
+#define SYSALLOC_COLD __attribute__((cold))
+
+#elif defined(_MSC_VER)
+
+#define SYSALLOC_NOINLINE __declspec(noinline)
+#define SYSALLOC_COLD
+
+#else
+
+#define SYSALLOC_NOINLINE
+#define SYSALLOC_COLD
+
+#endif
+
+// A member that takes no room when it is empty. To the Microsoft compiler the standard's attribute
+// is a word without meaning.
+#if defined(_MSC_VER)
+#define SYSALLOC_NO_UNIQUE_ADDRESS [[msvc::no_unique_address]]
+#else
+#define SYSALLOC_NO_UNIQUE_ADDRESS [[no_unique_address]]
+#endif
+
+#endif  // SYSALLOC_DETAIL_COMPILER_HPP_
