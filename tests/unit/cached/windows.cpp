@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <sysalloc/cached.hpp>
 #include <thread>
@@ -42,6 +43,22 @@ void WINAPI fill_and_return(void* /*unused*/) {
   SwitchToFiber(main_fiber);
 }
 
+// Comes after the heap's own callback in the table of the loader, which has them in the order of
+// the names of their sections; so what it does is the last of the thread.
+std::atomic<bool> watching{false};
+std::atomic<int> served_late{0};
+void NTAPI allocate_late(void* /*module*/, DWORD reason, void* /*reserved*/) {
+  if (reason != DLL_THREAD_DETACH || !watching) return;
+  void* const first = heap.alloc(layout(100));
+  void* const second = heap.alloc(layout(100));
+  tests::fill_words(first, 100, 1);
+  tests::fill_words(second, 100, 2);
+  if (tests::holds_words(first, 100, 1)) ++served_late;
+  heap.dealloc(first, layout(100));
+  heap.dealloc(second, layout(100));
+}
+[[gnu::section(".CRT$XLYZ"), gnu::used]] const PIMAGE_TLS_CALLBACK late_callback = allocate_late;
+
 }  // namespace
 
 TEST_CASE("a thread that Windows itself made gives its cache back, too") {
@@ -56,6 +73,16 @@ TEST_CASE("a thread that Windows itself made gives its cache back, too") {
   CloseHandle(filled);
   CHECK(Heap::stats().cached == before);
   Heap::purge();
+  CHECK(Heap::stats().live == 0);
+}
+
+TEST_CASE("a thread that gave its cache back is served, and leaves nothing behind") {
+  watching = true;
+  for (int i = 0; i < 20; ++i) std::thread(fill_cache).join();
+  watching = false;
+  CHECK(served_late == 20);
+  Heap::purge();
+  CHECK(Heap::stats().cached == 0);
   CHECK(Heap::stats().live == 0);
 }
 
