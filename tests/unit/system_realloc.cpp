@@ -174,22 +174,23 @@ TEST_CASE("a changed alignment stays in place when the address already satisfies
   heap.dealloc(highest->data(), layout(200, 2048));
 
   // From an alignment that malloc serves to one that the address happens to have.
-  void* const small = heap.alloc(layout(1000, 16));
+  constexpr std::size_t min_align = System::min_align;
+  void* const small = heap.alloc(layout(1000, min_align));
   REQUIRE(small != nullptr);
-  std::size_t align = 32;
+  std::size_t align = 2 * min_align;
   while (tests::is_aligned(small, 2 * align)) align *= 2;
   if (tests::is_aligned(small, align) && !tests::blocks_have_headers) {
-    CHECK(heap.realloc(small, layout(1000, 16), layout(900, align)) == small);
+    CHECK(heap.realloc(small, layout(1000, min_align), layout(900, align)) == small);
     heap.dealloc(small, layout(900, align));
   } else {
-    // The address has no more than 16, or the block gets a header: so it must move.
+    // The address has no more than that, or the block gets a header: so it must move.
     tests::fill(small, 1000);
-    const auto moved = heap.grow(small, layout(1000, 16), layout(1000, 32));
+    const auto moved = heap.grow(small, layout(1000, min_align), layout(1000, align));
     REQUIRE(moved);
     CHECK(moved->data() != small);
-    CHECK(tests::is_aligned(moved->data(), 32));
+    CHECK(tests::is_aligned(moved->data(), align));
     CHECK(tests::holds(moved->data(), 1000));
-    heap.dealloc(moved->data(), layout(1000, 32));
+    heap.dealloc(moved->data(), layout(1000, align));
   }
 }
 

@@ -40,10 +40,16 @@ inline constexpr std::size_t default_new_align = __STDCPP_DEFAULT_NEW_ALIGNMENT_
 
 /// The layout of a form that names no alignment. `size` is not zero and makes a valid Layout.
 inline Layout default_layout(std::size_t size) noexcept {
+#if defined(_WIN32)
+  // One for all sizes: a delete without a size has to name the alignment that the block was
+  // allocated with, for that tells System where it begins (src/system_windows.cpp).
+  return Layout::from_size_align_unchecked(size, default_new_align);
+#else
   const std::size_t align = size >= default_new_align ? default_new_align : std::bit_floor(size);
   // Known to people and not to compilers; it removes System's test of the same.
   if (align > size || align > default_new_align) std::unreachable();
   return Layout::from_size_align_unchecked(size, align);
+#endif
 }
 
 /// The size that operator new allocates for a request of `size`: zero bytes need an address too.
