@@ -178,3 +178,28 @@ TEST_CASE("realloc to a layout of the same alignment uses a member that takes a 
   CHECK(a.inner.log ==
         Log{"alloc 10/8", "realloc 10/8 to 20", "alloc 20/32", "dealloc 20/8", "dealloc 20/32"});
 }
+
+TEST_CASE(
+    "usable_size tells the alignment to an allocator that asks for it, through wrappers too") {
+  struct Asks {
+    void* alloc(Layout wanted) const noexcept { return sysalloc::System{}.alloc(wanted); }
+    void dealloc(void* ptr, Layout old) const noexcept { sysalloc::System{}.dealloc(ptr, old); }
+    std::size_t usable_size(const void* /*ptr*/, std::size_t align = 1) const noexcept {
+      return 1000 + align;
+    }
+  };
+  const Asks a;
+  static_assert(sysalloc::HasUsableSize<Asks>);
+  CHECK(a.usable_size(nullptr) == 1001);
+  CHECK(sysalloc::usable_size(a, nullptr, 64) == 1064);
+  const sysalloc::Counting<sysalloc::Limited<sysalloc::Failing<Asks>>> wrapped;
+  CHECK(wrapped.usable_size(nullptr) == 1001);
+  CHECK(wrapped.usable_size(nullptr, 64) == 1064);
+  CHECK(wrapped.by_ref().usable_size(nullptr, 64) == 1064);
+
+  const Full one;
+  void* const ptr = one.alloc(layout(100, 8));
+  CHECK(sysalloc::usable_size(one, ptr, 8) >= 100);
+  CHECK(one.log == Log{"alloc 100/8", "usable_size"});
+  one.dealloc(ptr, layout(100, 8));
+}
