@@ -48,7 +48,7 @@ TEST_CASE("blocks of malloc and of System are freed by System") {
   const Cached<> heap;
   for (const std::size_t size : {1, 24, 100, 5000, 100'000, 3'000'000}) {
     heap.dealloc(std::malloc(size), layout(size));
-    heap.dealloc_unsized(std::malloc(size), 16);
+    heap.dealloc_unsized(std::malloc(size), System::min_align);
     heap.dealloc(System{}.alloc(layout(size, 64)), layout(size, 64));
     heap.dealloc_unsized(System{}.alloc(layout(size, 4096)), 4096);
     heap.dealloc(System{}.alloc(layout(size, 1 << 17)), layout(size, 1 << 17));
