@@ -541,7 +541,7 @@ class Heap {
     // The first few shards have one together: a program with few threads needs no more.
     SpanHeap& spans = span_heaps_[shard_index * span_heaps_.size() / shard_count];
     Span span = spans.take_dirty(info.units);
-    if (span.base == 0) {
+    if (span.base == 0 && spans.passes_mark(info.units)) {
       reclaim(shards_[shard_index]);
       span = spans.take_dirty(info.units);
     }
