@@ -541,10 +541,7 @@ class Heap {
     // The first few shards have one together: a program with few threads needs no more.
     SpanHeap& spans = span_heaps_[shard_index * span_heaps_.size() / shard_count];
     Span span = spans.take_dirty(info.units);
-    if (span.base == 0 && spans.passes_mark(info.units)) {
-      reclaim(shards_[shard_index]);
-      span = spans.take_dirty(info.units);
-    }
+    if (span.base == 0 && reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
     const bool resident = span.base != 0;
     if (!resident) span = spans.take(backend(), map, metadata_, info.units);
     if (span.base == 0) {
@@ -719,8 +716,14 @@ class Heap {
   /// Before a slab for `shard` is made of memory that is not resident yet: gives up what that could
   /// be made of instead. Blocks above a KiB in the thread's cache, of which a few are much; slabs
   /// that are the last of their class and hold no block; and if much is free in the others, the
-  /// pages of that.
-  static void reclaim(Shard& shard) noexcept {
+  /// pages of that. False when the shard has not grown since: classes that take turns would empty
+  /// each other.
+  static bool reclaim(Shard& shard) noexcept {
+    const bool grown = [&shard] {
+      const std::lock_guard lock(shard.mutex);
+      return shard.passes_mark();
+    }();
+    if (!grown) return false;
     if (bins() != no_bins.data()) {
       ThreadCache& cache = *cache_of(bins());
       for (std::size_t i = class_of(table_limit) + std::size_t{1}; i < class_count; ++i) {
@@ -741,6 +744,7 @@ class Heap {
     }
     release(shard, empties);
     if (over) purge_slabs(shard, false);
+    return true;
   }
 
   // So much more must be free in a shard's slabs than after the last time before their pages are

@@ -8,6 +8,7 @@
 #ifndef SYSALLOC_CACHED_SHARD_HPP_
 #define SYSALLOC_CACHED_SHARD_HPP_
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -40,6 +41,7 @@ struct alignas(64) Shard {
   std::size_t free_bytes = 0;                      // of free blocks in slabs
   std::size_t purged_bytes = 0;                    // of these, in pages that were given back
   std::size_t purge_mark = 0;  // resident_free() when pages were last given back, or less
+  std::size_t next_mark = 0;   // of what the slabs occupy
 
   std::size_t threads = 0;  // that take from here; guarded by the lock of the registry
 
@@ -57,6 +59,15 @@ struct alignas(64) Shard {
     free[c] -= got;
     forget_free(got * info.size, 0);
     return got;
+  }
+
+  /// Do its slabs occupy so much more memory than when this was last true? Never true twice of one
+  /// level, so that what is done then is paid for by growth. The lock is held.
+  [[nodiscard]] bool passes_mark() noexcept {
+    const std::size_t level = slab_bytes - purged_bytes;
+    if (level < next_mark) return false;
+    next_mark = level + (std::max)(256 * KiB, level / 64);
+    return true;
   }
 
   /// The free bytes in slabs that still occupy memory.

@@ -64,16 +64,6 @@ class SpanHeap {
   explicit constexpr SpanHeap(std::size_t dirty_floor) noexcept
       : dirty_floor_units_(dirty_floor / unit_size) {}
 
-  /// Would a span of `units` units be so much more in use than when this was last true? Never true
-  /// twice of one level, so that what is done then is paid for by growth.
-  [[nodiscard]] bool passes_mark(std::size_t units) noexcept {
-    const std::lock_guard lock(mutex);
-    const std::size_t level = used_units_ + units;
-    if (level < next_mark_units_) return false;
-    next_mark_units_ = level + (std::max)(mark_step_units, level / 64);
-    return true;
-  }
-
   /// Takes `units` units that are resident already. A null span when there are none together.
   [[nodiscard]] Span take_dirty(std::size_t units) noexcept {
     const std::lock_guard lock(mutex);
@@ -167,8 +157,6 @@ class SpanHeap {
   Mutex mutex;
 
  private:
-  static constexpr std::size_t mark_step_units = 256 * KiB / unit_size;
-
   static Layout segment_layout() noexcept {
     return Layout::from_size_align_unchecked(segment_size, unit_size);
   }
@@ -331,7 +319,6 @@ class SpanHeap {
   std::size_t used_units_ = 0;
   std::size_t dirty_units_ = 0;
   std::size_t peak_units_ = 0;
-  std::size_t next_mark_units_ = 0;
 };
 
 }  // namespace sysalloc::detail::cached

@@ -62,9 +62,10 @@ struct Block {
 };
 
 // Blocks whose array is resident from the start, so that it is no part of what is measured.
-class Blocks {
+template <class Allocator>
+class BlocksOf {
  public:
-  explicit Blocks(std::size_t most) : blocks_(std::make_unique<Block[]>(most)), most_(most) {}
+  explicit BlocksOf(std::size_t most) : blocks_(std::make_unique<Block[]>(most)), most_(most) {}
 
   // Sizes from 16 bytes to 64 KiB, evenly by their logarithm.
   void fill(std::size_t bytes, tests::Random& random) {
@@ -75,7 +76,7 @@ class Blocks {
 
   // One of `size` bytes, every page written to. False without memory.
   bool add(std::size_t size) {
-    auto* const ptr = static_cast<std::byte*>(heap.alloc(layout(size)));
+    auto* const ptr = static_cast<std::byte*>(Allocator{}.alloc(layout(size)));
     if (ptr == nullptr) return false;
     for (std::size_t i = 0; i < size; i += 64) ptr[i] = std::byte{1};
     blocks_[count_++] = {ptr, size};
@@ -89,7 +90,7 @@ class Blocks {
       std::swap(blocks_[random() % count_], blocks_[count_ - 1]);
       const Block& block = blocks_[--count_];
       live_ -= block.size;
-      heap.dealloc(block.ptr, layout(block.size));
+      Allocator{}.dealloc(block.ptr, layout(block.size));
     }
   }
 
@@ -102,6 +103,7 @@ class Blocks {
   std::size_t count_ = 0;
   std::size_t live_ = 0;
 };
+using Blocks = BlocksOf<Heap>;
 
 // What the process has more than `begin`, in MiB for the messages.
 std::size_t grown(std::size_t begin) { return std::max(resident(), begin) - begin; }
@@ -161,9 +163,11 @@ TEST_CASE("a heap that several threads filled and another one frees") {
 
 TEST_CASE("the heap makes use of what lies idle before it grows") {
   if (!can_measure()) return;
-  Heap::purge();
-  Blocks blocks(6 * MiB / 1024);
-  Blocks others(7 * MiB / 64);
+  // A heap that never held more: what lies idle is looked for where it grows beyond what it was.
+  struct Tag {};
+  using Fresh = sysalloc::Cached<tests::Backend<Tag>>;
+  BlocksOf<Fresh> blocks(6 * MiB / 1024);
+  BlocksOf<Fresh> others(7 * MiB / 64);
   const std::size_t begin = resident();
   // A slab's worth of blocks of each of many classes, gone again.
   tests::Random random(tests::seed());
