@@ -64,11 +64,14 @@ class SpanHeap {
   explicit constexpr SpanHeap(std::size_t dirty_floor) noexcept
       : dirty_floor_units_(dirty_floor / unit_size) {}
 
-  /// Takes `units` units that are resident already. A null span when there are none together.
+  /// Takes `units` units that are resident already. A null span when there are none together in the
+  /// few segments that are looked at: large heaps have many with a dirty unit or two.
   [[nodiscard]] Span take_dirty(std::size_t units) noexcept {
     const std::lock_guard lock(mutex);
-    for (ListNode* node = dirty_.next; node != nullptr && node != &dirty_; node = node->next) {
+    ListNode* node = dirty_.next;
+    for (std::size_t looks = 0; looks < 32 && node != nullptr && node != &dirty_; ++looks) {
       Segment* const segment = static_cast<Segment::Dirty*>(node)->segment;
+      node = node->next;
       const std::uint64_t starts = runs(segment->dirty, units);
       if (starts != 0) return take_at(segment, starts, units);
     }
