@@ -356,8 +356,7 @@ class Heap {
     // Where the system cannot call back at its end, the cache would be lost with the thread.
     if (!ThreadBins::set(cache->bins.data())) {
       const std::lock_guard lock(registry_mutex_);
-      cache->next = unused_caches_;
-      unused_caches_ = cache;
+      keep_unused(cache);
       return nullptr;
     }
     {
@@ -385,14 +384,19 @@ class Heap {
       drain(*cache);
       const std::lock_guard lock(registry_mutex_);
       unregister(*cache);
-      cache->next = unused_caches_;
-      unused_caches_ = cache;
+      keep_unused(cache);
     }
   };
   using ThreadBins = os::PerThread<Bin, AtThreadEnd>;
 
   /// The cache that a thread's bins are the beginning of.
   static ThreadCache* cache_of(Bin* bins) noexcept { return reinterpret_cast<ThreadCache*>(bins); }
+
+  /// Keeps a cache for the next thread. The lock of the registry is held.
+  static void keep_unused(ThreadCache* cache) noexcept {
+    cache->next = unused_caches_;
+    unused_caches_ = cache;
+  }
 
   /// Takes a cache out of the list of all. The lock of the registry is held.
   static void unregister(ThreadCache& cache) noexcept {
@@ -460,8 +464,7 @@ class Heap {
     }
     drain(*cache);
     const std::lock_guard lock(registry_mutex_);
-    cache->next = unused_caches_;
-    unused_caches_ = cache;
+    keep_unused(cache);
     return true;
   }
 

@@ -39,7 +39,7 @@ struct alignas(64) Shard {
   std::array<std::size_t, class_count> free{};     // blocks free in them
   std::size_t slab_bytes = 0;                      // of the slabs with memory
   std::size_t free_bytes = 0;                      // of free blocks in slabs
-  std::size_t purged_bytes = 0;                    // of these, in pages that were given back
+  std::size_t purged_bytes = 0;                    // of these, in pages that are not resident
   std::size_t purge_mark = 0;  // resident_free() when pages were last given back, or less
   std::size_t next_mark = 0;   // of what the slabs occupy
 

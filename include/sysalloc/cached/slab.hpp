@@ -83,7 +83,7 @@ struct alignas(64) Slab : ListNode {
   std::size_t size;          // of the memory, in bytes
   Segment* segment;          // nullptr for a large block
   std::uint32_t free;        // set bits of the bitmap
-  std::uint64_t purged;      // a bit for each page that was given back to the system
+  std::uint64_t purged;      // a bit for each page that is not resident: given back, or new
   std::uint32_t owner;       // its shard and class; class 0 for a large block
   bool in_transit;           // out of its list while the system is called about its pages
   std::uint8_t align_shift;  // of a large block: the alignment it was allocated with
