@@ -530,9 +530,9 @@ class Heap {
     shard.slab_bytes += slab->size;
     // Taken from before it is linked: the slab serves this thread whatever others take meanwhile.
     const std::size_t got = slab->take(info, end, want);
-    if (slab->free != 0) shard.partial[c].push_front(slab);
-    shard.free[c] += slab->free;
-    shard.free_bytes += std::size_t{slab->free} * info.size;
+    if (slab->free(info) != 0) shard.partial[c].push_front(slab);
+    shard.free[c] += slab->free(info);
+    shard.free_bytes += std::size_t{slab->free(info)} * info.size;
     shard.purged_bytes += slab->purged_bytes();
     return got;
   }
@@ -640,24 +640,30 @@ class Heap {
   /// Most of the time of dying containers is spent here, and their blocks come in any order. So
   /// nothing depends on whether two blocks are neighbours: a branch on that would be mispredicted
   /// for every other block. Lists are looked at only when a slab gets its first free block or its
-  /// last.
+  /// last. A block costs 24 instructions.
   static std::size_t put_into(Shard& shard, SizeClass c, void** blocks, std::size_t count,
                               List& empties) noexcept {
     const ClassInfo info = class_info[c];
     const auto owner = Slab::owner_of(static_cast<std::size_t>(&shard - shards_.data()), c);
+    const PageMap::Neighbourhood slabs = map.around(blocks[0]);
     std::size_t left = 0;
     std::size_t noted = 0;
-    // A program may catch the signal that ends it, and allocate.
-    const auto before_report = [&shard] { shard.mutex.unlock(); };
     for (std::size_t i = 0; i < count; ++i) {
       void* const ptr = blocks[i];
-      Slab* const slab = map.slab(ptr);
-      if (slab == nullptr || slab->owner != owner) [[unlikely]] {
-        static_cast<void>(slab_of(ptr, c, before_report));
-        blocks[left++] = ptr;
-        continue;
+      Slab* slab = slabs.slab(ptr);
+      if (slab == nullptr || slab->owner != owner || slab->index_of(info, ptr) >= info.blocks)
+          [[unlikely]] {
+        slab = far_slab_of(shard, ptr, info, c);
+        if (slab->owner != owner) {
+          blocks[left++] = ptr;
+          continue;
+        }
       }
-      if (slab->put(info, ptr, before_report)) [[unlikely]] {
+      if (!slab->mark_free(slab->index_of(info, ptr))) [[unlikely]] {
+        shard.mutex.unlock();
+        report_double_free(ptr, info.size);
+      }
+      if (slab->note_back()) [[unlikely]] {
         shard.note_free(c, i + 1 - left - noted);
         noted = i + 1 - left;
         change_list(shard, *slab, info, empties);
@@ -667,10 +673,24 @@ class Heap {
     return left;
   }
 
+  /// The slab of a block of class `c` that is of another shard, or far from others, or none. Ends
+  /// the program then; not with the lock of `shard`, for a program may catch the signal that ends
+  /// it, and allocate.
+  SYSALLOC_NOINLINE static Slab* far_slab_of(Shard& shard, void* ptr, const ClassInfo& info,
+                                             SizeClass c) noexcept {
+    const auto before_report = [&shard] { shard.mutex.unlock(); };
+    Slab* const slab = slab_of(ptr, c, before_report);
+    if (slab->index_of(info, ptr) >= info.blocks) {
+      before_report();
+      report_interior(ptr, info.size);
+    }
+    return slab;
+  }
+
   static void change_list(Shard& shard, Slab& slab, const ClassInfo& info, List& empties) noexcept {
     if (slab.in_transit) return;
     List& list = shard.partial[slab.size_class()];
-    if (slab.free == info.blocks && (info.blocks == 1 || has_other(list, slab))) {
+    if (slab.used() == 0 && (info.blocks == 1 || has_other(list, slab))) {
       retire(shard, slab, info, empties);
     } else if (!slab.linked()) {
       list.push_back(&slab);
@@ -741,7 +761,7 @@ class Heap {
         const List& list = shard.partial[i];
         if (list.empty() || list.next != list.prev) continue;
         auto* const slab = static_cast<Slab*>(list.next);
-        if (slab->free == class_info[i].blocks) retire(shard, *slab, class_info[i], empties);
+        if (slab->used() == 0) retire(shard, *slab, class_info[i], empties);
       }
       over = shard.resident_free() > shard.purge_mark + growth_step(shard);
     }
@@ -811,7 +831,7 @@ class Heap {
           slab->unlink();
           slab->in_transit = false;
           const bool retires =
-              slab->free == info.blocks && (empty_too || !shard.partial[c].empty());
+              slab->used() == 0 && (empty_too || !shard.partial[c].empty());
           if (retires) {
             retire(shard, *slab, info, empties);
           } else {

@@ -55,6 +55,27 @@ class PageMap {
     return leaf->kinds[leaf_index(address)].load(std::memory_order_relaxed);
   }
 
+  /// The slabs of the 4 GiB around a block that kind() knows: what is asked for many blocks that
+  /// are mostly near each other.
+  class Neighbourhood {
+   public:
+    /// The slab that is where the address has its units of 4 GiB cut off: of the block there, if it
+    /// is near, and otherwise of any other or null.
+    [[nodiscard]] Slab* slab(const void* ptr) const noexcept {
+      return leaf_->slabs[leaf_index(reinterpret_cast<std::uintptr_t>(ptr))].load(
+          std::memory_order_relaxed);
+    }
+
+   private:
+    friend class PageMap;
+    explicit Neighbourhood(const Leaf* leaf) noexcept : leaf_(leaf) {}
+    const Leaf* leaf_;
+  };
+  [[nodiscard]] Neighbourhood around(const void* ptr) const noexcept {
+    return Neighbourhood(
+        root_[root_index(reinterpret_cast<std::uintptr_t>(ptr))].load(std::memory_order_relaxed));
+  }
+
   /// The slab of a block that kind() knows.
   [[nodiscard]] Slab* slab(const void* ptr) const noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(ptr);

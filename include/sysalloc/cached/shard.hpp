@@ -54,7 +54,7 @@ struct alignas(64) Shard {
       const std::size_t purged = slab->purged_bytes();
       got += slab->take(info, end - got, want - got);
       purged_bytes -= purged - slab->purged_bytes();
-      if (slab->free == 0) slab->unlink();
+      if (slab->free(info) == 0) slab->unlink();
     }
     free[c] -= got;
     forget_free(got * info.size, 0);

@@ -70,13 +70,27 @@ struct ClassInfo {
   std::uint32_t units;       ///< of a slab
   std::uint32_t blocks;      ///< in a slab
   std::uint32_t cache_max;   ///< blocks of it that one thread may cache
-  std::uint64_t reciprocal;  ///< offset * reciprocal >> 40 == offset / size within a slab
-  std::uint64_t fraction;   ///< of one byte: what offset * reciprocal << 24 is below for a multiple
-  std::size_t last_offset;  ///< of a block in a slab
-  std::uint32_t blocks_less_2;
+  std::uint64_t inverse;     ///< of the size's odd part, modulo 2^64
+  int shift;                 ///< the size is its odd part times 2^shift
+
+  /// The number of the block that begins `offset` bytes behind the first one; `blocks` or more for
+  /// every offset at which none begins, also one below zero. To multiply with the inverse divides
+  /// multiples exactly and sends everything else far away, as the rotation does with multiples of
+  /// the odd part alone (Granlund and Montgomery, "Division by Invariant Integers using
+  /// Multiplication", section 9).
+  [[nodiscard]] constexpr std::uint64_t index_of(std::uint64_t offset) const noexcept {
+    return std::rotr(offset * inverse, shift);
+  }
 };
 
-inline constexpr std::size_t reciprocal_shift = 40;
+/// The inverse of an odd number modulo 2^64.
+constexpr std::uint64_t inverse_of_odd(std::uint64_t odd) noexcept {
+  // Newton's method: right in 3 bits at first, and in twice as many after each round.
+  std::uint64_t inverse = odd;
+  while (odd * inverse != 1) inverse *= 2 - odd * inverse;
+  return inverse;
+}
+
 /// No thread cache keeps more blocks of one class than this, whatever their size.
 inline constexpr std::size_t cache_max_blocks = 2048;
 /// Nor more bytes of one class than this, unless that is a single block.
@@ -96,15 +110,13 @@ constexpr ClassInfo class_info_of(std::size_t size_class) noexcept {
   if (cache < 4 && size <= 4 * unit_size) cache = 4;
   if (cache < 2) cache = 2;
   const std::size_t blocks = size > max_slab_size ? 1 : units * unit_size / size;
-  const std::uint64_t reciprocal = (std::uint64_t{1} << reciprocal_shift) / size + 1;
+  const int shift = std::countr_zero(size);
   return {.size = static_cast<std::uint32_t>(size),
           .units = static_cast<std::uint32_t>(units),
           .blocks = static_cast<std::uint32_t>(blocks),
           .cache_max = static_cast<std::uint32_t>(cache),
-          .reciprocal = reciprocal,
-          .fraction = reciprocal << (64 - reciprocal_shift),
-          .last_offset = (blocks - 1) * size,
-          .blocks_less_2 = static_cast<std::uint32_t>(blocks) - 2};
+          .inverse = inverse_of_odd(size >> shift),
+          .shift = shift};
 }
 
 inline constexpr std::array<ClassInfo, class_count> class_info = [] {

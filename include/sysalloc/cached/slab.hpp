@@ -82,7 +82,8 @@ struct alignas(64) Slab : ListNode {
   std::uintptr_t base;       // of the first block
   std::size_t size;          // of the memory, in bytes
   Segment* segment;          // nullptr for a large block
-  std::uint32_t free;        // set bits of the bitmap
+  std::uint32_t until_change;  // blocks that have to come back until it changes its list
+  std::uint32_t beyond;        // and that are out beside these: none, or all others of a full slab
   std::uint64_t purged;      // a bit for each page that is not resident: given back, or new
   std::uint32_t owner;       // its shard and class; class 0 for a large block
   bool in_transit;           // out of its list while the system is called about its pages
@@ -108,8 +109,21 @@ struct alignas(64) Slab : ListNode {
     for (std::size_t i = 0; i < words_needed; ++i) words()[i] = ~std::uint64_t{0};
     const std::size_t rest = info.blocks % word_bits;
     if (rest != 0) words()[words_needed - 1] = (std::uint64_t{1} << rest) - 1;
-    free = info.blocks;
+    set_used(info, 0);
     purged = 0;
+  }
+
+  /// The blocks that are in use or in a thread's cache.
+  [[nodiscard]] std::uint32_t used() const noexcept { return until_change + beyond; }
+  /// The set bits of the bitmap.
+  [[nodiscard]] std::uint32_t free(const ClassInfo& info) const noexcept {
+    return info.blocks - used();
+  }
+
+  /// A full slab waits for the first block to come back, any other for the last.
+  void set_used(const ClassInfo& info, std::uint32_t used) noexcept {
+    until_change = used == info.blocks ? 1 : used;
+    beyond = used - until_change;
   }
 
   /// Notes that nothing of a slab that was just filled is resident. Of one block all is taken for
@@ -134,34 +148,30 @@ struct alignas(64) Slab : ListNode {
   /// Takes up to `want` free blocks, at least one of which there is, lowest addresses first, and
   /// writes them downwards from `end`. Returns how many it took.
   std::size_t take(const ClassInfo& info, void** end, std::size_t want) noexcept {
-    if (want > free) want = free;
+    if (want > free(info)) want = free(info);
     const std::size_t size_of_block = info.size;
     std::size_t left = want;
-    std::size_t word = 0;
     void** const begin = end;
-    while (left != 0) {
+    for (std::size_t word = 0; left != 0; ++word) {
       std::uint64_t bits = words()[word];
-      if (bits == ~std::uint64_t{0} && left >= word_bits) {
-        // A whole word: no bit to look for. Fresh slabs and those freed as a whole are of these.
-        std::uintptr_t address = base + word * word_bits * size_of_block;
-        for (std::size_t i = 0; i < word_bits; ++i, address += size_of_block) {
+      const std::uintptr_t start = base + word * word_bits * size_of_block;
+      // By runs: what died together is free together, and so is all of a fresh slab.
+      while (bits != 0 && left != 0) {
+        const auto first = static_cast<std::size_t>(std::countr_zero(bits));
+        std::size_t run = static_cast<std::size_t>(std::countr_one(bits >> first));
+        if (run > left) run = left;
+        std::uintptr_t address = start + first * size_of_block;
+        void** const run_end = end - run;
+        do {
           *--end = reinterpret_cast<void*>(address);
-        }
-        left -= word_bits;
-        bits = 0;
-      } else {
-        const std::uintptr_t start = base + word * word_bits * size_of_block;
-        while (bits != 0 && left != 0) {
-          const auto bit = static_cast<std::size_t>(std::countr_zero(bits));
-          *--end = reinterpret_cast<void*>(start + bit * size_of_block);
-          bits &= bits - 1;
-          --left;
-        }
+          address += size_of_block;
+        } while (end != run_end);
+        left -= run;
+        bits = run == word_bits ? 0 : bits & ~(((std::uint64_t{1} << run) - 1) << first);
       }
       words()[word] = bits;
-      if (bits == 0) ++word;
     }
-    free -= static_cast<std::uint32_t>(want);
+    set_used(info, used() + static_cast<std::uint32_t>(want));
     if (purged != 0) [[unlikely]] {
       touch(reinterpret_cast<std::uintptr_t>(begin[-1]),
             reinterpret_cast<std::uintptr_t>(*end) + size_of_block);
@@ -182,30 +192,28 @@ struct alignas(64) Slab : ListNode {
     for (std::size_t page = first; page <= last; ++page) purged &= ~(std::uint64_t{1} << page);
   }
 
-  /// Marks the block at `ptr` free. True when the slab has now its first free block, or is all
-  /// free. Ends the program when the block is free already or none begins there, and calls
-  /// `before_report` before that.
-  template <class BeforeReport>
-  bool put(const ClassInfo& info, const void* ptr, BeforeReport before_report) noexcept {
-    const std::size_t offset = reinterpret_cast<std::uintptr_t>(ptr) - base;
-    const std::uint64_t product = offset * info.reciprocal;
-    // Only a multiple of the size has a fraction of less than the reciprocal.
-    if (offset > info.last_offset || product << (64 - reciprocal_shift) >= info.fraction)
-        [[unlikely]] {
-      before_report();
-      report_interior(ptr, info.size);
-    }
-    const std::size_t index = product >> reciprocal_shift;
+  /// The number of the block that begins at `ptr`; info.blocks or more when none does.
+  [[nodiscard]] std::uint64_t index_of(const ClassInfo& info, const void* ptr) const noexcept {
+    return info.index_of(reinterpret_cast<std::uintptr_t>(ptr) - base);
+  }
+
+  /// Marks a block free. False, and nothing is changed, when it was.
+  [[nodiscard]] bool mark_free(std::uint64_t index) noexcept {
     std::uint64_t& word = words()[index / word_bits];
     std::uint64_t with = word;
-    if (set_bit(with, index)) [[unlikely]] {
-      before_report();
-      report_double_free(ptr, info.size);
-    }
+    if (set_bit(with, index)) [[unlikely]]
+      return false;
     word = with;
-    const std::uint32_t was_free = free++;
-    // Two tests in one: 0, less 1, is more than any number of blocks.
-    return was_free - 1 >= info.blocks_less_2;
+    return true;
+  }
+
+  /// Notes that a block came back. True when it was the first of a full slab, or the last.
+  [[nodiscard]] bool note_back() noexcept {
+    if (--until_change != 0) [[likely]]
+      return false;
+    until_change = beyond;
+    beyond = 0;
+    return true;
   }
 };
 

@@ -80,17 +80,20 @@ TEST_CASE("a slab's blocks lie within it, and a byte of the page map has room fo
   }
 }
 
-TEST_CASE("the reciprocal divides every offset within a slab exactly, and tells the multiples") {
+TEST_CASE("an offset within a slab has the number of the block there, any other has none") {
   std::size_t faults = 0;
   for (std::size_t i = 1; i < c::class_count; ++i) {
     const c::ClassInfo& info = c::class_info[i];
     const std::size_t bytes = info.units * c::unit_size;
     for (std::size_t offset = 0; offset < bytes; ++offset) {
-      const std::uint64_t product = offset * info.reciprocal;
-      if (product >> c::reciprocal_shift != offset / info.size) ++faults;
-      // Of slabs; the one block of a span begins with it.
-      const bool multiple = product << (64 - c::reciprocal_shift) < info.fraction;
-      if (info.blocks > 1 && multiple != (offset % info.size == 0)) ++faults;
+      const bool begins = offset % info.size == 0 && offset / info.size < info.blocks;
+      const std::uint64_t index = info.index_of(offset);
+      if (begins ? index != offset / info.size : index < info.blocks) ++faults;
+    }
+    // Before the slab, and far from it.
+    for (const std::uint64_t far : {std::uint64_t{0} - info.size, std::uint64_t{1} << 32,
+                                    std::uint64_t{1} << 47, std::uint64_t{0} - (1 << 16)}) {
+      if (info.index_of(far) < info.blocks) ++faults;
     }
     CAPTURE(info.size);
     CHECK(faults == 0);
