@@ -779,10 +779,10 @@ class Heap {
   static constexpr std::size_t few_slabs = 32 * MiB;
 
   // Less while the heap would grow otherwise: what was freed is then not what is built again.
-  static constexpr std::size_t growth_floor = 1 * MiB;
+  static constexpr std::size_t growth_floor = 256 * KiB;
 
   static std::size_t growth_step(const Shard& shard) noexcept {
-    return (std::max)(growth_floor, shard.slab_bytes / 16);
+    return (std::max)(growth_floor, shard.slab_bytes / 32);
   }
 
   static std::size_t purge_step(const Shard& shard) noexcept {

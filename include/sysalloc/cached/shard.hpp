@@ -66,7 +66,7 @@ struct alignas(64) Shard {
   [[nodiscard]] bool passes_mark() noexcept {
     const std::size_t level = slab_bytes - purged_bytes;
     if (level < next_mark) return false;
-    next_mark = level + (std::max)(256 * KiB, level / 64);
+    next_mark = level + (std::max)(64 * KiB, level / 64);
     return true;
   }
 
