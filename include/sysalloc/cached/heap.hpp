@@ -438,7 +438,8 @@ class Heap {
     for (Shard& shard : shards_) shard.mutex.unlock_after_fork();
   }
 
-  /// The caches of threads that the child does not have wait for its next need of a slab.
+  /// The caches of threads that the child does not have wait for its next need of a slab. What
+  /// those threads were giving back to the system is free again at once.
   static void unlock_in_child() noexcept {
     for (ThreadCache* cache = caches_; cache != nullptr;) {
       ThreadCache* const next = cache->next;
@@ -449,7 +450,19 @@ class Heap {
       }
       cache = next;
     }
+    recover();
     unlock_all();
+  }
+
+  static void recover() noexcept {
+    for (SpanHeap& spans : span_heaps_) {
+      spans.recover(map, [](Slab& slab) {
+        if (!slab.in_transit) return;
+        slab.in_transit = false;
+        slab.next = slab.prev = nullptr;
+        shards_[slab.shard()].partial[slab.size_class()].push_back(&slab);
+      });
+    }
   }
 
   /// Drains one of these caches. False when there is none.
@@ -613,7 +626,7 @@ class Heap {
       {
         const std::lock_guard lock(shard.mutex);
         count = put_into(shard, c, blocks, count, empties);
-        over = shard.resident_free() > shard.purge_mark + purge_step(shard);
+        over = shard.has_much_free();
       }
       release(shard, empties);
       if (over) purge_slabs(shard, false);
@@ -763,31 +776,11 @@ class Heap {
         auto* const slab = static_cast<Slab*>(list.next);
         if (slab->used() == 0) retire(shard, *slab, class_info[i], empties);
       }
-      over = shard.resident_free() > shard.purge_mark + growth_step(shard);
+      over = shard.has_free_to_grow();
     }
     release(shard, empties);
     if (over) purge_slabs(shard, false);
     return true;
-  }
-
-  // So much more must be free in a shard's slabs than after the last time before their pages are
-  // looked at again: what it costs stays in proportion to what was freed.
-  //
-  // Twice the floor while the slabs are few: there a working set that is freed and built again is
-  // much of the heap, and to give it back and fault it in each time costs more than it saves.
-  static constexpr std::size_t purge_floor = 4 * MiB;
-  static constexpr std::size_t few_slabs = 32 * MiB;
-
-  // Less while the heap would grow otherwise: what was freed is then not what is built again.
-  static constexpr std::size_t growth_floor = 256 * KiB;
-
-  static std::size_t growth_step(const Shard& shard) noexcept {
-    return (std::max)(growth_floor, shard.slab_bytes / 32);
-  }
-
-  static std::size_t purge_step(const Shard& shard) noexcept {
-    if (shard.slab_bytes < few_slabs) return 2 * purge_floor;
-    return (std::max)(purge_floor, shard.slab_bytes / 64);
   }
 
   /// Gives back the pages of a shard's slabs that no block in use touches; `empty_too`, also the
@@ -799,6 +792,7 @@ class Heap {
       const std::lock_guard lock(shard.mutex);
       return shard.slabs;
     }();
+    std::size_t gave = 0;
     for (std::size_t i = 1; i < class_count; ++i) {
       const auto c = static_cast<SizeClass>(i);
       const ClassInfo& info = class_info[c];
@@ -821,7 +815,9 @@ class Heap {
         done.push_back(slab);
         const std::lock_guard lock(shard.mutex);
         slab->purged |= released;
-        shard.purged_bytes += static_cast<std::size_t>(std::popcount(released)) * page_size;
+        const std::size_t bytes = static_cast<std::size_t>(std::popcount(released)) * page_size;
+        shard.purged_bytes += bytes;
+        gave += bytes;
       }
       List empties;
       {
@@ -830,8 +826,7 @@ class Heap {
           auto* const slab = static_cast<Slab*>(done.next);
           slab->unlink();
           slab->in_transit = false;
-          const bool retires =
-              slab->used() == 0 && (empty_too || !shard.partial[c].empty());
+          const bool retires = slab->used() == 0 && (empty_too || !shard.partial[c].empty());
           if (retires) {
             retire(shard, *slab, info, empties);
           } else {
@@ -843,6 +838,7 @@ class Heap {
     }
     const std::lock_guard lock(shard.mutex);
     shard.purge_mark = shard.resident_free();
+    shard.patience.gave(gave);
   }
 
   /// Gives back the whole pages within each run of free blocks, those that were not already.

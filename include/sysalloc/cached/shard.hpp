@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <sysalloc/cached/mutex.hpp>
+#include <sysalloc/cached/patience.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
 
@@ -31,6 +32,10 @@ inline constexpr bool under_thread_sanitizer = false;
 
 inline constexpr std::size_t shard_count = under_thread_sanitizer ? 4 : 48;
 
+/// A shard with fewer bytes of slabs is small: a working set that is freed and built again is much
+/// of it, and to give it back and fault it in each time costs more than it saves.
+inline constexpr std::size_t few_slabs = 32 * MiB;
+
 struct alignas(64) Shard {
   Mutex mutex;
   std::array<List, class_count> partial{};         // slabs with a free block
@@ -42,6 +47,7 @@ struct alignas(64) Shard {
   std::size_t purged_bytes = 0;                    // of these, in pages that are not resident
   std::size_t purge_mark = 0;  // resident_free() when pages were last given back, or less
   std::size_t next_mark = 0;   // of what the slabs occupy
+  Patience patience{8 * MiB, few_slabs};
 
   std::size_t threads = 0;  // that take from here; guarded by the lock of the registry
 
@@ -53,7 +59,9 @@ struct alignas(64) Shard {
       auto* const slab = static_cast<Slab*>(partial[c].next);
       const std::size_t purged = slab->purged_bytes();
       got += slab->take(info, end - got, want - got);
-      purged_bytes -= purged - slab->purged_bytes();
+      const std::size_t brought = purged - slab->purged_bytes();
+      purged_bytes -= brought;
+      patience.brought(brought);
       if (slab->free(info) == 0) slab->unlink();
     }
     free[c] -= got;
@@ -74,6 +82,20 @@ struct alignas(64) Shard {
   [[nodiscard]] std::size_t resident_free() const noexcept {
     // A page that was given back can hold the rest of a slab that is no block, too.
     return free_bytes > purged_bytes ? free_bytes - purged_bytes : 0;
+  }
+
+  /// Is so much more free in its slabs than after the last time that their pages should be looked
+  /// at again? What that costs stays in proportion to what was freed. The lock is held.
+  [[nodiscard]] bool has_much_free() noexcept {
+    const std::size_t step =
+        slab_bytes < few_slabs ? patience.limit() : (std::max)(4 * MiB, slab_bytes / 64);
+    return resident_free() > purge_mark + step;
+  }
+
+  /// The same while the heap would grow otherwise: what was freed is then not what is built again,
+  /// so it need not be much.
+  [[nodiscard]] bool has_free_to_grow() const noexcept {
+    return resident_free() > purge_mark + (std::max)(256 * KiB, slab_bytes / 32);
   }
 
   /// Notes that blocks came back to slabs.

@@ -66,12 +66,12 @@ constexpr std::size_t class_to_size_slow(std::size_t size_class) noexcept {
 
 /// What is known of a class before the program runs.
 struct ClassInfo {
-  std::uint32_t size;        ///< of a block, in bytes
-  std::uint32_t units;       ///< of a slab
-  std::uint32_t blocks;      ///< in a slab
-  std::uint32_t cache_max;   ///< blocks of it that one thread may cache
-  std::uint64_t inverse;     ///< of the size's odd part, modulo 2^64
-  int shift;                 ///< the size is its odd part times 2^shift
+  std::uint32_t size;       ///< of a block, in bytes
+  std::uint32_t units;      ///< of a slab
+  std::uint32_t blocks;     ///< in a slab
+  std::uint32_t cache_max;  ///< blocks of it that one thread may cache
+  std::uint64_t inverse;    ///< of the size's odd part, modulo 2^64
+  int shift;                ///< the size is its odd part times 2^shift
 
   /// The number of the block that begins `offset` bytes behind the first one; `blocks` or more for
   /// every offset at which none begins, also one below zero. To multiply with the inverse divides

@@ -79,15 +79,15 @@ inline bool set_bit(std::uint64_t& word, std::size_t index) noexcept {
 /// The descriptor of a slab, of a span with one block, or of a large block. Comes from the metadata
 /// of the heap, with room for the bitmap of its class behind it; is reused for the same class only.
 struct alignas(64) Slab : ListNode {
-  std::uintptr_t base;       // of the first block
-  std::size_t size;          // of the memory, in bytes
-  Segment* segment;          // nullptr for a large block
+  std::uintptr_t base;         // of the first block
+  std::size_t size;            // of the memory, in bytes
+  Segment* segment;            // nullptr for a large block
   std::uint32_t until_change;  // blocks that have to come back until it changes its list
   std::uint32_t beyond;        // and that are out beside these: none, or all others of a full slab
-  std::uint64_t purged;      // a bit for each page that is not resident: given back, or new
-  std::uint32_t owner;       // its shard and class; class 0 for a large block
-  bool in_transit;           // out of its list while the system is called about its pages
-  std::uint8_t align_shift;  // of a large block: the alignment it was allocated with
+  std::uint64_t purged;        // a bit for each page that is not resident: given back, or new
+  std::uint32_t owner;         // its shard and class; class 0 for a large block
+  bool in_transit;             // out of its list while the system is called about its pages
+  std::uint8_t align_shift;    // of a large block: the alignment it was allocated with
 
   /// In one number, for whoever puts a block back has to compare both.
   [[nodiscard]] static std::uint32_t owner_of(std::size_t shard, SizeClass c) noexcept {

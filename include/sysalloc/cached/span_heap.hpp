@@ -8,9 +8,10 @@
 // span goes back to the one it is from. A program with few threads uses one.
 //
 // Giving memory back needs no thread and no clock. Whenever the dirty units outgrow the larger of a
-// floor and 1/64 of the most units that ever were in use, their pages go back to the system until
-// half of that is left; segments that are free as a whole go back to the backend. So a program that
-// frees everything and then does nothing keeps that little, whatever it does not call.
+// floor, which patience may raise while the heap is small (patience.hpp), and 1/64 of the most
+// units that ever were in use, their pages go back to the system until half of that is left;
+// segments that are free as a whole go back to the backend. So a program that frees everything and
+// then does nothing keeps that little, whatever it does not call.
 //
 // The lock is never held while the backend or the system is called: units in transit are in neither
 // word, so nobody can take them.
@@ -28,6 +29,7 @@
 #include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/page_map.hpp>
+#include <sysalloc/cached/patience.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
 
@@ -36,6 +38,8 @@ namespace sysalloc::detail::cached {
 inline constexpr std::size_t segment_units = 64;
 inline constexpr std::size_t segment_size = segment_units * unit_size;
 inline constexpr std::size_t max_span_units = max_class_size / unit_size;
+/// A heap that never used more is small.
+inline constexpr std::size_t few_units = 64 * MiB / unit_size;
 
 class SpanHeap;
 
@@ -60,9 +64,10 @@ struct Span {
 
 class SpanHeap {
  public:
-  /// `dirty_floor`: so many bytes it may always keep, resident and free.
+  /// `dirty_floor`: so many bytes it may always keep, resident and free; 4 times that when it turns
+  /// out that they are wanted again and again.
   explicit constexpr SpanHeap(std::size_t dirty_floor) noexcept
-      : dirty_floor_units_(dirty_floor / unit_size) {}
+      : dirty_floor_(dirty_floor / unit_size, 4 * (dirty_floor / unit_size)) {}
 
   /// Takes `units` units that are resident already. A null span when there are none together in the
   /// few segments that are looked at: large heaps have many with a dirty unit or two.
@@ -96,7 +101,7 @@ class SpanHeap {
   template <class Backend>
   void give(const Backend& backend, PageMap& map, Span span, std::size_t units,
             std::uint64_t dirty) noexcept {
-    bool over = false;
+    std::size_t keep = 0;
     {
       const std::lock_guard lock(mutex);
       const std::uint64_t mask = span_mask(span, units);
@@ -105,9 +110,12 @@ class SpanHeap {
       used_units_ -= units;
       dirty_units_ += static_cast<std::size_t>(std::popcount(dirty));
       relink(span.segment);
-      over = dirty_units_ > dirty_limit();
+      const std::size_t limit = dirty_limit();
+      if (dirty_units_ <= limit) return;
+      keep = limit / 2;
+      dirty_floor_.gave(dirty_units_ - keep);
     }
-    if (over) purge(backend, map, dirty_limit_units() / 2);
+    purge(backend, map, keep);
   }
 
   /// Gives dirty memory back until at most `keep` units of it are left.
@@ -145,6 +153,43 @@ class SpanHeap {
         relink(segment);
       }
     }
+  }
+
+  /// For the child of a fork, which has no other threads: takes back the free units that one of
+  /// those had in hand, and calls `f` with each slab here. The lock is held.
+  template <class F>
+  void recover(const PageMap& map, F f) noexcept {
+    std::size_t used = 0;
+    std::size_t dirty = 0;
+    List all;
+    for (List& list : lists_) {
+      while (!list.empty()) {
+        auto* const segment = static_cast<Segment*>(list.next);
+        unlink(segment);
+        all.push_back(segment);
+      }
+    }
+    while (!all.empty()) {
+      auto* const segment = static_cast<Segment*>(all.next);
+      for (std::size_t i = 0; i < segment_units; ++i) {
+        const std::uint64_t unit = std::uint64_t{1} << i;
+        if ((segment->free & unit) != 0) continue;
+        const std::uintptr_t base = segment->base + i * unit_size;
+        const auto* const address = reinterpret_cast<const void*>(base);
+        if (map.kind(address) == kind_free) {
+          segment->free |= unit;
+          segment->dirty |= unit;
+        } else if (Slab* const slab = map.slab(address); slab != nullptr && slab->base == base) {
+          f(*slab);
+        }
+      }
+      segment->unlink();
+      link(segment);
+      used += segment_units - static_cast<std::size_t>(std::popcount(segment->free));
+      dirty += static_cast<std::size_t>(std::popcount(segment->dirty));
+    }
+    used_units_ = used;
+    dirty_units_ = dirty;
   }
 
   struct Counts {
@@ -242,7 +287,9 @@ class SpanHeap {
         .base = segment->base + static_cast<std::size_t>(std::countr_zero(starts)) * unit_size,
         .segment = segment};
     const std::uint64_t mask = span_mask(span, units);
-    dirty_units_ -= static_cast<std::size_t>(std::popcount(segment->dirty & mask));
+    const auto dirty = static_cast<std::size_t>(std::popcount(segment->dirty & mask));
+    dirty_units_ -= dirty;
+    dirty_floor_.brought(units - dirty);
     segment->free &= ~mask;
     segment->dirty &= ~mask;
     relink(segment);
@@ -304,20 +351,16 @@ class SpanHeap {
     return nullptr;
   }
 
-  [[nodiscard]] std::size_t dirty_limit() const noexcept {
+  [[nodiscard]] std::size_t dirty_limit() noexcept {
+    if (peak_units_ <= few_units) return dirty_floor_.limit();
     // In parentheses: see heap.hpp.
-    return (std::max)(dirty_floor_units_, peak_units_ / 64);
-  }
-
-  [[nodiscard]] std::size_t dirty_limit_units() noexcept {
-    const std::lock_guard lock(mutex);
-    return dirty_limit();
+    return (std::max)(dirty_floor_.first(), peak_units_ / 64);
   }
 
   std::array<List, max_span_units + 1> lists_{};  // by longest free run
   List dirty_{};                                  // those with dirty units, whole ones first
   List spare_{};                                  // descriptors of segments that were given back
-  const std::size_t dirty_floor_units_;
+  Patience dirty_floor_;                          // in units
   std::size_t segments_ = 0;
   std::size_t used_units_ = 0;
   std::size_t dirty_units_ = 0;

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 #include <pthread.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -68,7 +70,67 @@ void allocate_in_handler() {
   pthread_atfork(allocate_in_handler, allocate_in_handler, allocate_in_handler);
 }
 
+// The thread that gives memory back waits in the system while this is set.
+std::atomic<bool> held_in_madvise{false};
+std::atomic<int> in_madvise{0};
+
 }  // namespace
+
+// In the place of the C library's.
+extern "C" int madvise(void* address, std::size_t size, int advice) noexcept {
+  if (held_in_madvise) {
+    // Not the first call, so that there are slabs that it is done with.
+    if (++in_madvise > 20) {
+      while (held_in_madvise) std::this_thread::yield();
+    }
+  }
+  return static_cast<int>(syscall(SYS_madvise, address, size, advice));
+}
+
+TEST_CASE("what a thread was giving back to the system is not lost to a child") {
+  // All but the first of every 64 blocks go: each slab has pages to give back, and none is empty.
+  constexpr std::size_t size = 1024;
+  std::vector<void*> blocks(64 * 200);
+  for (void*& block : blocks) block = heap.alloc(layout(size));
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (i % 64 != 0) heap.dealloc(blocks[i], layout(size));
+  }
+  held_in_madvise = true;
+  in_madvise = 0;
+  std::atomic<bool> purged{false};
+  std::thread other([&] {
+    Heap::purge();
+    purged = true;
+  });
+  while (in_madvise <= 20 && !purged) std::this_thread::yield();
+  if (purged) {
+    tests::not_checked("a fork while pages are given back", "none are here");
+  }
+  const std::size_t mapped = Heap::stats().mapped;
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(120);
+    tests::leaks_are_expected();
+    held_in_madvise = false;
+    // They find room where the others were.
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      if (i % 64 != 0) blocks[i] = heap.alloc(layout(size));
+    }
+    bool good = Heap::stats().mapped <= mapped;
+    for (void* const block : blocks) heap.dealloc(block, layout(size));
+    Heap::purge();
+    good = good && Heap::stats().live == 0 && Heap::stats().mapped == Heap::stats().metadata;
+    _exit(good ? 0 : 1);
+  }
+  held_in_madvise = false;
+  other.join();
+  int status = -1;
+  CHECK(child > 0);
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  for (std::size_t i = 0; i < blocks.size(); i += 64) heap.dealloc(blocks[i], layout(size));
+  CHECK(Heap::stats().live == 0);
+}
 
 TEST_CASE("handlers of a fork allocate") {
   alarm(120);

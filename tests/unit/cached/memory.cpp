@@ -17,6 +17,7 @@
 #include "support.hpp"
 
 #if !defined(_WIN32)
+#include <sys/resource.h>
 #include <unistd.h>
 #endif
 
@@ -41,6 +42,17 @@ std::size_t resident() {
   const int read = std::fscanf(file, "%zu %zu", &total, &pages);
   std::fclose(file);
   return read == 2 ? pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) : 0;
+#endif
+}
+
+// How often this process touched a page that was not there.
+long faults() {
+#if defined(_WIN32)
+  return 0;
+#else
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_minflt;
 #endif
 }
 
@@ -109,6 +121,29 @@ using Blocks = BlocksOf<Heap>;
 std::size_t grown(std::size_t begin) { return std::max(resident(), begin) - begin; }
 
 }  // namespace
+
+// First of all, while the heap has not been large.
+TEST_CASE("a small heap that is freed and built again and again stays resident") {
+  if (!can_measure()) return;
+  tests::Random random(tests::seed());
+  constexpr std::size_t bytes = 20 * MiB;
+  Blocks blocks(bytes / 100);
+  long first = 0;
+  long last = 0;
+  for (int round = 0; round < 8; ++round) {
+    const long before = faults();
+    blocks.fill(bytes, random);
+    last = faults() - before;
+    if (round == 0) first = last;
+    blocks.shrink_to(0, random);
+  }
+  MESSAGE("page faults of the first time: ", first, ", of the last: ", last);
+  CHECK(first >= static_cast<long>(bytes / 4096 / 2));
+  CHECK(last <= first / 4);
+  const std::size_t kept = resident();
+  Heap::purge();
+  CHECK(kept - resident() >= bytes / 2);
+}
 
 TEST_CASE("a mixed heap of which nine tenths are freed at random, then all, then purged") {
   if (!can_measure()) return;

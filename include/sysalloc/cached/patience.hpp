@@ -1,0 +1,55 @@
+// Patience: how much memory may lie idle before it is given back to the system.
+//
+// Nobody can tell from a block that is freed whether another one is about to be asked for. But that
+// shows afterwards: when at least half as much memory as was given back had to be brought back
+// since, giving it was work for nothing, and so was faulting it in again. Then twice as much may
+// lie idle from now on, up to a bound. A program that frees and does nothing more, or less than
+// before, has what it freed given back as if there were no patience.
+
+#ifndef SYSALLOC_CACHED_PATIENCE_HPP_
+#define SYSALLOC_CACHED_PATIENCE_HPP_
+
+#include <algorithm>
+#include <cstddef>
+
+namespace sysalloc::detail::cached {
+
+/// In any unit. Not synchronised: what it belongs to has a lock.
+class Patience {
+ public:
+  /// `first` may lie idle at first, and never more than `most`.
+  constexpr Patience(std::size_t first, std::size_t most) noexcept
+      : first_(first), limit_(first), most_(most) {}
+
+  [[nodiscard]] std::size_t first() const noexcept { return first_; }
+
+  /// Notes that so much was given back.
+  void gave(std::size_t amount) noexcept {
+    given_ = amount;
+    brought_ = 0;
+  }
+
+  /// Notes that memory came into use which was not resident.
+  void brought(std::size_t amount) noexcept { brought_ += amount; }
+
+  /// What may lie idle now. To be asked when that matters, for it is then that it learns.
+  [[nodiscard]] std::size_t limit() noexcept {
+    if (given_ != 0 && brought_ >= given_ / 2) {
+      // In parentheses: see heap.hpp.
+      limit_ = (std::min)(2 * limit_, most_);
+      given_ = 0;
+    }
+    return limit_;
+  }
+
+ private:
+  std::size_t first_;
+  std::size_t limit_;
+  std::size_t most_;
+  std::size_t given_ = 0;    // the last time, until that has proved wrong
+  std::size_t brought_ = 0;  // since then
+};
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_PATIENCE_HPP_
