@@ -25,29 +25,35 @@ class Patience {
 
   /// Notes that so much was given back.
   void gave(std::size_t amount) noexcept {
+    wasted_in_a_row_ = wasted_ ? wasted_in_a_row_ + 1 : 0;
     given_ = amount;
     brought_ = 0;
+    wasted_ = false;
   }
 
   /// Notes that memory came into use which was not resident.
-  void brought(std::size_t amount) noexcept { brought_ += amount; }
-
-  /// What may lie idle now. To be asked when that matters, for it is then that it learns.
-  [[nodiscard]] std::size_t limit() noexcept {
-    if (given_ != 0 && brought_ >= given_ / 2) {
-      // In parentheses: see heap.hpp.
-      limit_ = (std::min)(2 * limit_, most_);
-      given_ = 0;
-    }
-    return limit_;
+  void brought(std::size_t amount) noexcept {
+    brought_ += amount;
+    if (wasted_ || given_ == 0 || brought_ < given_ / 2) return;
+    wasted_ = true;
+    // In parentheses: see heap.hpp.
+    limit_ = (std::min)(2 * limit_, most_);
   }
+
+  /// What may lie idle now.
+  [[nodiscard]] std::size_t limit() const noexcept { return limit_; }
+
+  /// How often in a row, before the last time, memory was given back for nothing.
+  [[nodiscard]] unsigned wasted_in_a_row() const noexcept { return wasted_in_a_row_; }
 
  private:
   std::size_t first_;
   std::size_t limit_;
   std::size_t most_;
-  std::size_t given_ = 0;    // the last time, until that has proved wrong
+  std::size_t given_ = 0;    // the last time
   std::size_t brought_ = 0;  // since then
+  unsigned wasted_in_a_row_ = 0;
+  bool wasted_ = false;  // what was given the last time
 };
 
 }  // namespace sysalloc::detail::cached

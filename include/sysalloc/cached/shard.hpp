@@ -87,15 +87,23 @@ struct alignas(64) Shard {
   /// Is so much more free in its slabs than after the last time that their pages should be looked
   /// at again? What that costs stays in proportion to what was freed. The lock is held.
   [[nodiscard]] bool has_much_free() noexcept {
-    const std::size_t step =
-        slab_bytes < few_slabs ? patience.limit() : (std::max)(4 * MiB, slab_bytes / 64);
+    const std::size_t step = slab_bytes < few_slabs
+                                 ? patience.limit()
+                                 : (std::max)(4 * MiB, slab_bytes / 64) << doublings();
     return resident_free() > purge_mark + step;
   }
 
   /// The same while the heap would grow otherwise: what was freed is then not what is built again,
   /// so it need not be much.
   [[nodiscard]] bool has_free_to_grow() const noexcept {
-    return resident_free() > purge_mark + (std::max)(256 * KiB, slab_bytes / 32);
+    return resident_free() > purge_mark + ((std::max)(256 * KiB, slab_bytes / 32) << doublings());
+  }
+
+  /// What a large shard may keep is doubled for each time but the first few in a row that pages
+  /// were given back for nothing; and is as at first again after one that was not.
+  [[nodiscard]] unsigned doublings() const noexcept {
+    const unsigned wasted = patience.wasted_in_a_row();
+    return wasted <= 2 ? 0 : (std::min)(wasted - 2, 3U);
   }
 
   /// Notes that blocks came back to slabs.
