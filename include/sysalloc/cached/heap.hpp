@@ -653,7 +653,7 @@ class Heap {
   /// Most of the time of dying containers is spent here, and their blocks come in any order. So
   /// nothing depends on whether two blocks are neighbours: a branch on that would be mispredicted
   /// for every other block. Lists are looked at only when a slab gets its first free block or its
-  /// last. A block costs 24 instructions.
+  /// last. A block costs 29 instructions on x86-64.
   static std::size_t put_into(Shard& shard, SizeClass c, void** blocks, std::size_t count,
                               List& empties) noexcept {
     const ClassInfo info = class_info[c];
