@@ -878,8 +878,9 @@ class Heap {
   static inline constinit NeverDestroyed<Backend> global_instance_{};
   // The first is that of the program's first threads, often its only ones.
   static inline constinit std::array<SpanHeap, 8> span_heaps_{
-      SpanHeap(8 * MiB), SpanHeap(4 * MiB), SpanHeap(4 * MiB), SpanHeap(4 * MiB),
-      SpanHeap(4 * MiB), SpanHeap(4 * MiB), SpanHeap(4 * MiB), SpanHeap(4 * MiB)};
+      SpanHeap(8 * MiB, 32 * MiB), SpanHeap(4 * MiB, 8 * MiB), SpanHeap(4 * MiB, 8 * MiB),
+      SpanHeap(4 * MiB, 8 * MiB),  SpanHeap(4 * MiB, 8 * MiB), SpanHeap(4 * MiB, 8 * MiB),
+      SpanHeap(4 * MiB, 8 * MiB),  SpanHeap(4 * MiB, 8 * MiB)};
   static inline constinit Metadata metadata_{};
   static inline constinit std::array<Shard, shard_count> shards_{};
   static inline constinit Mutex registry_mutex_{};

@@ -64,10 +64,10 @@ struct Span {
 
 class SpanHeap {
  public:
-  /// `dirty_floor`: so many bytes it may always keep, resident and free; 4 times that when it turns
-  /// out that they are wanted again and again.
-  explicit constexpr SpanHeap(std::size_t dirty_floor) noexcept
-      : dirty_floor_(dirty_floor / unit_size, 4 * (dirty_floor / unit_size)) {}
+  /// It may always keep `dirty_floor` bytes, resident and free, and up to `dirty_most` when it
+  /// turns out that they are wanted again and again.
+  constexpr SpanHeap(std::size_t dirty_floor, std::size_t dirty_most) noexcept
+      : dirty_floor_(dirty_floor / unit_size, dirty_most / unit_size) {}
 
   /// Takes `units` units that are resident already. A null span when there are none together in the
   /// few segments that are looked at: large heaps have many with a dirty unit or two.
