@@ -156,7 +156,6 @@ class Heap {
     }
     slab->base = base;
     slab->size = whole->size();
-    slab->owner = Slab::owner_of(0, 0);
     slab->align_shift = static_cast<std::uint8_t>(std::countr_zero(whole->align()));
     map.set(base, units_of(whole->size()), kind_large, kind_interior, slab);
     large_bytes_.fetch_add(whole->size(), std::memory_order_relaxed);
@@ -438,8 +437,8 @@ class Heap {
     for (Shard& shard : shards_) shard.mutex.unlock_after_fork();
   }
 
-  /// The caches of threads that the child does not have wait for its next need of a slab. What
-  /// those threads were giving back to the system is free again at once.
+  /// The caches of threads that the child does not have wait for its next need of a slab. The slabs
+  /// and units of which those threads were giving pages back are free again at once.
   static void unlock_in_child() noexcept {
     for (ThreadCache* cache = caches_; cache != nullptr;) {
       ThreadCache* const next = cache->next;
@@ -567,7 +566,6 @@ class Heap {
     slab->base = span.base;
     slab->segment = span.segment;
     slab->size = info.units * unit_size;
-    slab->owner = Slab::owner_of(shard_index, c);
     slab->in_transit = false;
     slab->fill(info);
     if (!resident && purge_pages_) slab->mark_purged(info);
@@ -733,8 +731,9 @@ class Heap {
     for (ListNode* node = empties.next; node != &empties; node = node->next) {
       const auto* const slab = static_cast<Slab*>(node);
       const std::size_t units = class_info[slab->size_class()].units;
-      map.set(slab->base, units, kind_free, kind_free, nullptr);
+      // First the hints: what the map calls free, the child of a fork takes back (recover()).
       for_each_unit(*slab, [](const void* unit) { hints.clear(unit); });
+      map.set(slab->base, units, kind_free, kind_free, nullptr);
       slab->segment->owner->give(backend(), map, {.base = slab->base, .segment = slab->segment},
                                  units, slab->dirty_units());
     }
@@ -838,7 +837,7 @@ class Heap {
     }
     const std::lock_guard lock(shard.mutex);
     shard.purge_mark = shard.resident_free();
-    shard.patience.gave(gave);
+    if (!empty_too && gave != 0) shard.patience.gave(gave);
   }
 
   /// Gives back the whole pages within each run of free blocks, those that were not already.

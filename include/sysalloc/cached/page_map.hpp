@@ -63,7 +63,7 @@ class PageMap {
     /// is near, and otherwise of any other or null.
     [[nodiscard]] Slab* slab(const void* ptr) const noexcept {
       return leaf_->slabs[leaf_index(reinterpret_cast<std::uintptr_t>(ptr))].load(
-          std::memory_order_relaxed);
+          std::memory_order_acquire);
     }
 
    private:
@@ -89,7 +89,8 @@ class PageMap {
            Slab* slab) noexcept {
     for (std::size_t i = 0; i < units; ++i, address += unit_size) {
       Leaf* const leaf = root_[root_index(address)].load(std::memory_order_relaxed);
-      leaf->slabs[leaf_index(address)].store(slab, std::memory_order_relaxed);
+      // Release, for who comes to a descriptor through the unit of another (Neighbourhood).
+      leaf->slabs[leaf_index(address)].store(slab, std::memory_order_release);
       leaf->kinds[leaf_index(address)].store(i == 0 ? first : rest, std::memory_order_relaxed);
     }
   }

@@ -3,8 +3,8 @@
 // Nobody can tell from a block that is freed whether another one is about to be asked for. But that
 // shows afterwards: when at least half as much memory as was given back had to be brought back
 // since, giving it was work for nothing, and so was faulting it in again. Then twice as much may
-// lie idle from now on, up to a bound. A program that frees and does nothing more, or less than
-// before, has what it freed given back as if there were no patience.
+// lie idle from now on, up to a bound, and half as much again after a time that was not for
+// nothing.
 
 #ifndef SYSALLOC_CACHED_PATIENCE_HPP_
 #define SYSALLOC_CACHED_PATIENCE_HPP_
@@ -26,6 +26,8 @@ class Patience {
   /// Notes that so much was given back.
   void gave(std::size_t amount) noexcept {
     wasted_in_a_row_ = wasted_ ? wasted_in_a_row_ + 1 : 0;
+    // In parentheses: see heap.hpp.
+    if (!wasted_) limit_ = (std::max)(limit_ / 2, first_);
     given_ = amount;
     brought_ = 0;
     wasted_ = false;
@@ -36,7 +38,6 @@ class Patience {
     brought_ += amount;
     if (wasted_ || given_ == 0 || brought_ < given_ / 2) return;
     wasted_ = true;
-    // In parentheses: see heap.hpp.
     limit_ = (std::min)(2 * limit_, most_);
   }
 
