@@ -77,11 +77,7 @@ class PageMap {
   }
 
   /// The slab of a block that kind() knows.
-  [[nodiscard]] Slab* slab(const void* ptr) const noexcept {
-    const auto address = reinterpret_cast<std::uintptr_t>(ptr);
-    const Leaf* const leaf = root_[root_index(address)].load(std::memory_order_relaxed);
-    return leaf->slabs[leaf_index(address)].load(std::memory_order_relaxed);
-  }
+  [[nodiscard]] Slab* slab(const void* ptr) const noexcept { return around(ptr).slab(ptr); }
 
   /// Sets the entries of `units` units from `address` on: `first` for the first, `rest` for the
   /// others. The leaves are there.

@@ -351,7 +351,7 @@ class SpanHeap {
     return nullptr;
   }
 
-  [[nodiscard]] std::size_t dirty_limit() noexcept {
+  [[nodiscard]] std::size_t dirty_limit() const noexcept {
     if (peak_units_ <= few_units) return dirty_floor_.limit();
     // In parentheses: see heap.hpp.
     return (std::max)(dirty_floor_.first(), peak_units_ / 64);
