@@ -55,7 +55,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
 
   /// Frees the block at `ptr` that has `layout` now; a null pointer is ignored. A layout of another
   /// size class than the block's is a mistake of the program that the build option `hardening`
-  /// decides about. Costs 22 instructions when the thread's cache has room, and a lock for each
+  /// decides about. Costs 20 instructions when the thread's cache has room, and a lock for each
   /// batch of blocks otherwise.
   void dealloc(void* ptr, Layout layout) const noexcept {
     namespace c = detail::cached;
@@ -85,20 +85,20 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
 
   /// A block of at least `size` bytes, or nullptr when the thread has none at hand; any size.
   [[nodiscard]] void* try_alloc(std::size_t size) const noexcept {
-    namespace c = detail::cached;
-    c::Bin& bin = c::bin_at(Heap::bins(), c::scaled_class_of(size));
-    void** const top = bin.top.load(std::memory_order_relaxed);
-    void* const ptr = top[-1];
-    if (ptr != nullptr) [[likely]]
-      bin.top.store(top - 1, std::memory_order_relaxed);
-    return ptr;
+    return take(detail::cached::scaled_class_of(size));
   }
 
   /// As above, at a multiple of `align`; any alignment too.
   [[nodiscard]] void* try_alloc(std::size_t size, std::size_t align) const noexcept {
-    return try_alloc(class_size(size, align));
+    namespace c = detail::cached;
+    if ((align & (align - 1)) != 0) [[unlikely]]
+      return nullptr;
+    const std::size_t whole = c::aligned_size(size, align);
+    // A size is at least as large as its alignment now.
+    if (whole <= c::table_limit) [[likely]]
+      return take(c::class_table[whole]);
+    return align <= c::unit_size ? take(c::scaled_class_of(whole)) : nullptr;
   }
-
   /// Frees `ptr` if it is a block of a size class and the thread has room for it.
   [[nodiscard]] bool try_dealloc(void* ptr) const noexcept {
     detail::cached::ScaledClass size_class;
@@ -155,14 +155,16 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   }
 
  private:
-  // The size to ask the classes for; 0 when they cannot serve it.
-  static std::size_t class_size(std::size_t size, std::size_t align) noexcept {
-    namespace c = detail::cached;
-    if (align > c::unit_size || (align & (align - 1)) != 0) return 0;
-    return c::aligned_size(size, align);
-  }
-
   using Heap = detail::cached::Heap<Backend>;
+
+  static void* take(detail::cached::ScaledClass size_class) noexcept {
+    detail::cached::Bin& bin = detail::cached::bin_at(Heap::bins(), size_class);
+    void** const top = bin.top.load(std::memory_order_relaxed);
+    void* const ptr = top[-1];
+    if (ptr != nullptr) [[likely]]
+      bin.top.store(top - 1, std::memory_order_relaxed);
+    return ptr;
+  }
 
   static bool put(void* ptr, detail::cached::ScaledClass size_class) noexcept {
     detail::cached::Bin& bin = detail::cached::bin_at(Heap::bins(), size_class);

@@ -60,29 +60,30 @@ template <GlobalAlloc A>
   }
 
 /// Defines the hooks over the same type.
-#define SYSALLOC_DETAIL_DEFINE_HOOKS(MARK)                                                       \
-  namespace sysalloc::detail {                                                                   \
-  using ProgramOperators = Operators<sysalloc_global_allocator_type>;                            \
-  MARK void* hook_new(std::size_t size) { return ProgramOperators::allocate(size); }             \
-  MARK void* hook_new_nothrow(std::size_t size) noexcept {                                       \
-    return ProgramOperators::allocate_nothrow(size);                                             \
-  }                                                                                              \
-  MARK void* hook_new_aligned(std::size_t size, std::size_t align) {                             \
-    return ProgramOperators::allocate_aligned(size, align);                                      \
-  }                                                                                              \
-  MARK void* hook_new_aligned_nothrow(std::size_t size, std::size_t align) noexcept {            \
-    return ProgramOperators::allocate_aligned_nothrow(size, align);                              \
-  }                                                                                              \
-  MARK void hook_delete(void* ptr) noexcept { ProgramOperators::deallocate(ptr); }               \
-  MARK void hook_delete_sized(void* ptr, std::size_t size) noexcept {                            \
-    ProgramOperators::deallocate_sized(ptr, size);                                               \
-  }                                                                                              \
-  MARK void hook_delete_aligned(void* ptr, std::size_t align) noexcept {                         \
-    ProgramOperators::deallocate_aligned(ptr, align);                                            \
-  }                                                                                              \
-  MARK void hook_delete_sized_aligned(void* ptr, std::size_t size, std::size_t align) noexcept { \
-    ProgramOperators::deallocate_sized_aligned(ptr, size, align);                                \
-  }                                                                                              \
+#define SYSALLOC_DETAIL_DEFINE_HOOKS(MARK)                                                         \
+  namespace sysalloc::detail {                                                                     \
+  using ProgramOperators = Operators<sysalloc_global_allocator_type>;                              \
+  MARK SYSALLOC_HOT void* hook_new(std::size_t size) { return ProgramOperators::allocate(size); }  \
+  MARK SYSALLOC_HOT void* hook_new_nothrow(std::size_t size) noexcept {                            \
+    return ProgramOperators::allocate_nothrow(size);                                               \
+  }                                                                                                \
+  MARK SYSALLOC_HOT void* hook_new_aligned(std::size_t size, std::size_t align) {                  \
+    return ProgramOperators::allocate_aligned(size, align);                                        \
+  }                                                                                                \
+  MARK SYSALLOC_HOT void* hook_new_aligned_nothrow(std::size_t size, std::size_t align) noexcept { \
+    return ProgramOperators::allocate_aligned_nothrow(size, align);                                \
+  }                                                                                                \
+  MARK SYSALLOC_HOT void hook_delete(void* ptr) noexcept { ProgramOperators::deallocate(ptr); }    \
+  MARK SYSALLOC_HOT void hook_delete_sized(void* ptr, std::size_t size) noexcept {                 \
+    ProgramOperators::deallocate_sized(ptr, size);                                                 \
+  }                                                                                                \
+  MARK SYSALLOC_HOT void hook_delete_aligned(void* ptr, std::size_t align) noexcept {              \
+    ProgramOperators::deallocate_aligned(ptr, align);                                              \
+  }                                                                                                \
+  MARK SYSALLOC_HOT void hook_delete_sized_aligned(void* ptr, std::size_t size,                    \
+                                                   std::size_t align) noexcept {                   \
+    ProgramOperators::deallocate_sized_aligned(ptr, size, align);                                  \
+  }                                                                                                \
   }
 
 /// Defines the 20 replaceable forms over the hooks.
@@ -90,32 +91,34 @@ template <GlobalAlloc A>
   SYSALLOC_DETAIL_DEFINE_FORMS(MARK, operator new, operator delete) \
   SYSALLOC_DETAIL_DEFINE_FORMS(MARK, operator new[], operator delete[])
 
-#define SYSALLOC_DETAIL_DEFINE_FORMS(MARK, NEW, DELETE)                                       \
-  MARK void* NEW(std::size_t size) { return sysalloc::detail::hook_new(size); }               \
-  MARK void* NEW(std::size_t size, const std::nothrow_t&) noexcept {                          \
-    return sysalloc::detail::hook_new_nothrow(size);                                          \
-  }                                                                                           \
-  MARK void* NEW(std::size_t size, std::align_val_t align) {                                  \
-    return sysalloc::detail::hook_new_aligned(size, static_cast<std::size_t>(align));         \
-  }                                                                                           \
-  MARK void* NEW(std::size_t size, std::align_val_t align, const std::nothrow_t&) noexcept {  \
-    return sysalloc::detail::hook_new_aligned_nothrow(size, static_cast<std::size_t>(align)); \
-  }                                                                                           \
-  MARK void DELETE(void* ptr) noexcept { sysalloc::detail::hook_delete(ptr); }                \
-  MARK void DELETE(void* ptr, const std::nothrow_t&) noexcept {                               \
-    sysalloc::detail::hook_delete(ptr);                                                       \
-  }                                                                                           \
-  MARK void DELETE(void* ptr, std::size_t size) noexcept {                                    \
-    sysalloc::detail::hook_delete_sized(ptr, size);                                           \
-  }                                                                                           \
-  MARK void DELETE(void* ptr, std::align_val_t align) noexcept {                              \
-    sysalloc::detail::hook_delete_aligned(ptr, static_cast<std::size_t>(align));              \
-  }                                                                                           \
-  MARK void DELETE(void* ptr, std::align_val_t align, const std::nothrow_t&) noexcept {       \
-    sysalloc::detail::hook_delete_aligned(ptr, static_cast<std::size_t>(align));              \
-  }                                                                                           \
-  MARK void DELETE(void* ptr, std::size_t size, std::align_val_t align) noexcept {            \
-    sysalloc::detail::hook_delete_sized_aligned(ptr, size, static_cast<std::size_t>(align));  \
+#define SYSALLOC_DETAIL_DEFINE_FORMS(MARK, NEW, DELETE)                                         \
+  MARK SYSALLOC_HOT void* NEW(std::size_t size) { return sysalloc::detail::hook_new(size); }    \
+  MARK SYSALLOC_HOT void* NEW(std::size_t size, const std::nothrow_t&) noexcept {               \
+    return sysalloc::detail::hook_new_nothrow(size);                                            \
+  }                                                                                             \
+  MARK SYSALLOC_HOT void* NEW(std::size_t size, std::align_val_t align) {                       \
+    return sysalloc::detail::hook_new_aligned(size, static_cast<std::size_t>(align));           \
+  }                                                                                             \
+  MARK SYSALLOC_HOT void* NEW(std::size_t size, std::align_val_t align,                         \
+                              const std::nothrow_t&) noexcept {                                 \
+    return sysalloc::detail::hook_new_aligned_nothrow(size, static_cast<std::size_t>(align));   \
+  }                                                                                             \
+  MARK SYSALLOC_HOT void DELETE(void* ptr) noexcept { sysalloc::detail::hook_delete(ptr); }     \
+  MARK SYSALLOC_HOT void DELETE(void* ptr, const std::nothrow_t&) noexcept {                    \
+    sysalloc::detail::hook_delete(ptr);                                                         \
+  }                                                                                             \
+  MARK SYSALLOC_HOT void DELETE(void* ptr, std::size_t size) noexcept {                         \
+    sysalloc::detail::hook_delete_sized(ptr, size);                                             \
+  }                                                                                             \
+  MARK SYSALLOC_HOT void DELETE(void* ptr, std::align_val_t align) noexcept {                   \
+    sysalloc::detail::hook_delete_aligned(ptr, static_cast<std::size_t>(align));                \
+  }                                                                                             \
+  MARK SYSALLOC_HOT void DELETE(void* ptr, std::align_val_t align,                              \
+                                const std::nothrow_t&) noexcept {                               \
+    sysalloc::detail::hook_delete_aligned(ptr, static_cast<std::size_t>(align));                \
+  }                                                                                             \
+  MARK SYSALLOC_HOT void DELETE(void* ptr, std::size_t size, std::align_val_t align) noexcept { \
+    sysalloc::detail::hook_delete_sized_aligned(ptr, size, static_cast<std::size_t>(align));    \
   }
 
 /// Makes the type (given as the argument; commas in it are fine) the program's global allocator:

@@ -24,12 +24,12 @@ NOT_PROMISED = {"aligned"}
 # Of a pair through Cached in a static program, calls and the loop of the test included, when the
 # thread has a block at hand and room for it. The second is for sizes above 1 KiB.
 CACHED = {
-    "new": (39, 44),
-    "array": (39, 44),
-    "nothrow": (42, 47),
-    "sized": (44, 54),
-    "sized_array": (44, 54),
-    "aligned": (62, 72),
+    "new": (37, 42),
+    "array": (37, 42),
+    "nothrow": (40, 45),
+    "sized": (42, 52),
+    "sized_array": (42, 52),
+    "aligned": (56, 68),
 }
 
 # Every form at every size.

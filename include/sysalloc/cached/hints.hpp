@@ -1,13 +1,17 @@
 // Hints: the size class of a block in one load, for most blocks.
 //
 // What operator delete asks first. A table of one word for each unit of 4 GiB, which addresses that
-// are a multiple of 4 GiB apart share. A hint is the upper half of an address with the class below
-// it, so one load tells the class and whom it is true of, and a deallocation that knows the size
-// checks both in one comparison. A hint says nothing false; where it says nothing, or speaks of
-// another unit, the page map is asked (page_map.hpp).
+// are a multiple of 4 GiB apart share. A hint is the number of a unit plus a class, so one load
+// tells the class and whom it is true of, and a deallocation that knows the size checks both in one
+// comparison. A hint says nothing false; where it says nothing, or speaks of another unit, the page
+// map is asked (page_map.hpp).
 //
-//   address   | beyond 48 bits | upper half    | unit      | within it |
-//   hint                       | upper half    | class * 16|
+//   address   | number of the unit                | within the unit |
+//   index     | its lower 16 bits                 |
+//   hint      | the number + class * 16, 32 bits  |
+//
+// The numbers of units that share a word differ by multiples of 2^16, which no class comes to, so a
+// sum is that of one unit and one class only.
 //
 // True, because the hint of a slab is set before any of its blocks is handed out and cleared after
 // all of them came back; and renewed, where that of another unit crowded it out, only by who holds
@@ -31,8 +35,9 @@ class Hints {
   [[nodiscard]] bool find(const void* ptr, ScaledClass& c) const noexcept {
     const std::uint64_t unit = unit_of(ptr);
     const std::uint32_t hint = hints_[index(unit)].load(std::memory_order_relaxed);
-    c = static_cast<ScaledClass>(hint);
-    return (hint ^ unit) <= class_mask;
+    const std::uint64_t told = hint - unit;
+    c = static_cast<ScaledClass>(told);
+    return told <= class_mask;
   }
 
   /// Does a hint tell that the block at `ptr` is of class `c`? For class 0, anything.
@@ -64,9 +69,7 @@ class Hints {
     return reinterpret_cast<std::uintptr_t>(ptr) >> unit_shift;
   }
   static std::size_t index(std::uint64_t unit) noexcept { return unit % count; }
-  static std::uint64_t hint_of(std::uint64_t unit, ScaledClass c) noexcept {
-    return (unit & ~class_mask) | c;
-  }
+  static std::uint64_t hint_of(std::uint64_t unit, ScaledClass c) noexcept { return unit + c; }
 
   std::array<std::atomic<std::uint32_t>, count> hints_{};
 };

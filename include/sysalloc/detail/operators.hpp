@@ -211,10 +211,12 @@ class Operators {
 
   static void deallocate_sized_aligned(void* ptr, std::size_t size, std::size_t align) noexcept {
     if constexpr (HasFastPath<A>) {
-      if (Blocks<A>::allocator().try_dealloc(ptr, size, align)) [[likely]]
-        return;
+      if (!Blocks<A>::allocator().try_dealloc(ptr, size, align)) [[unlikely]] {
+        deallocate_sized_aligned_rest(ptr, size, align);
+      }
+    } else {
+      Blocks<A>::dealloc(ptr, Layout::from_size_align_unchecked(served_size(size), align));
     }
-    Blocks<A>::dealloc(ptr, Layout::from_size_align_unchecked(served_size(size), align));
   }
 
  private:
@@ -250,6 +252,10 @@ class Operators {
   }
   SYSALLOC_NOINLINE static void deallocate_sized_rest(void* ptr, std::size_t size) noexcept {
     Blocks<A>::dealloc(ptr, default_layout(served_size(size)));
+  }
+  SYSALLOC_NOINLINE static void deallocate_sized_aligned_rest(void* ptr, std::size_t size,
+                                                              std::size_t align) noexcept {
+    Blocks<A>::dealloc(ptr, Layout::from_size_align_unchecked(served_size(size), align));
   }
 
   // What the slow paths get for a form that names no alignment.
