@@ -21,7 +21,7 @@ MISTAKES = r"""
   char* volatile block = static_cast<char*>(::operator new(size));
   return block;
 }
-// Enough of the same size, for what is wrong to leave the thread's cache.
+// Enough of the same size, more than 2 MiB, for what is wrong to leave the thread's cache.
 [[gnu::noinline]] static void flush(std::vector<char*>& blocks) {
   for (char* const block : blocks) ::operator delete(block, std::size_t{40});
   blocks.clear();
@@ -33,7 +33,7 @@ struct Derived : Base { char more[200]; };
 int main(int, char** argv) {
   const std::string mistake = argv[1];
   std::vector<char*> blocks;
-  for (int i = 0; i < 10000; ++i) blocks.push_back(make(40));
+  for (int i = 0; i < 50000; ++i) blocks.push_back(make(40));
   if (mistake == "double_free") {
     char* const block = make(40);
     ::operator delete(block);
@@ -46,7 +46,7 @@ int main(int, char** argv) {
     flush(blocks);
     ::operator delete(block);
     std::vector<char*> more;
-    for (int i = 0; i < 10000; ++i) more.push_back(make(40));
+    for (int i = 0; i < 50000; ++i) more.push_back(make(40));
     flush(more);
   }
   if (mistake == "interior") {

@@ -90,6 +90,11 @@ class Heap {
       return block;
     }
     // The bin is empty, unless the thread got its cache just now.
+    if (cache->pop_magazine(c)) {
+      const std::size_t count = cache->count(c) - 1;
+      cache->set_count(c, count);
+      return cache->slots(c)[count];
+    }
     grow(*cache, c);
     const std::size_t capacity = cache->capacity[c];
     cache->set_limit(c, capacity);
@@ -97,7 +102,7 @@ class Heap {
     const std::size_t want =
         capacity > 2 ? (std::min)(capacity / 2, ThreadCache::refill_blocks) : std::size_t{1};
     // A class without capacity has its slots all the same, and the one block leaves at once.
-    void** const slots = cache->slots[c];
+    void** const slots = cache->own_slots[c];
     const std::size_t got = take_blocks(cache->shard, c, slots + want, want);
     if (got == 0) return nullptr;
     if (got < want) std::memmove(slots, slots + (want - got), got * sizeof(void*));
@@ -243,7 +248,8 @@ class Heap {
     for (const ThreadCache* list : {caches_, orphans_.load(std::memory_order_relaxed)}) {
       for (const ThreadCache* cache = list; cache != nullptr; cache = cache->next) {
         for (std::size_t c = 1; c < class_count; ++c) {
-          counts[c].cached += cache->count(static_cast<SizeClass>(c));
+          counts[c].cached += cache->count(static_cast<SizeClass>(c)) +
+                              cache->stored[c].load(std::memory_order_relaxed);
         }
       }
     }
@@ -291,28 +297,15 @@ class Heap {
       put_blocks(&ptr, 1, c);
       return;
     }
-    void** const slots = cache->slots[c];
-    std::size_t count = cache->count(c);
-    const std::size_t limit = cache->limit(c);
-    if (count == limit) {
-      if (limit == cache->capacity[c]) grow(*cache, c);
+    if (cache->count(c) == cache->limit(c) && !extend(*cache, c)) {
       if (cache->capacity[c] == 0) {
         put_blocks(&ptr, 1, c);
         return;
       }
-      if (limit == cache->limit(c)) {
-        // Full. The oldest go: the newest are those that the processor's cache still holds.
-        const std::size_t keep = (std::min)(limit / 4, ThreadCache::streak_keep);
-        std::array<void*, ThreadCache::streak_keep> newest;
-        std::memcpy(newest.data(), slots + (count - keep), keep * sizeof(void*));
-        cache->set_count(c, 0);
-        put_blocks(slots, count - keep, c);
-        std::memcpy(slots, newest.data(), keep * sizeof(void*));
-        count = keep;
-        cache->set_limit(c, (std::min)(limit, ThreadCache::streak_limit));
-      }
+      put_oldest(*cache, c);
     }
-    slots[count] = ptr;
+    const std::size_t count = cache->count(c);
+    cache->slots(c)[count] = ptr;
     cache->set_count(c, count + 1);
   }
 
@@ -483,6 +476,63 @@ class Heap {
   // -------------------------------------------------------------------------------------------
   // Thread caches and shards.
 
+  /// Makes room in a bin whose limit is reached, if more of its blocks may stay.
+  static bool extend(ThreadCache& cache, SizeClass c) noexcept {
+    const std::size_t limit = cache.limit(c);
+    // Where it is less, more died already than may stay.
+    if (limit < cache.room(c)) return false;
+    if (cache.magazine[c].load(std::memory_order_relaxed) == nullptr) {
+      grow(cache, c);
+      if (limit != cache.capacity[c]) return true;
+      if (limit == 0) return false;
+      if (cache.resting[c] != 0) {
+        --cache.resting[c];
+        return false;
+      }
+    }
+    Magazine* const magazine = take_magazine(cache, c);
+    if (magazine == nullptr) return false;
+    cache.push_magazine(c, magazine);
+    return true;
+  }
+
+  /// A magazine to continue the full array of class `c` in; nullptr where its blocks may not stay,
+  /// or the backend has no memory. Blocks of another shard than the thread's may not: it frees what
+  /// others allocate, and would never ask for them again.
+  static Magazine* take_magazine(ThreadCache& cache, SizeClass c) noexcept {
+    if (!cache.may_add_magazine(c)) return nullptr;
+    const Slab* const slab = map.slab(cache.slots(c)[cache.count(c) - 1]);
+    if (slab == nullptr || slab->shard() != cache.shard) return nullptr;
+    if (Magazine* const spare = cache.spare) {
+      cache.spare = spare->below;
+      return spare;
+    }
+    auto* const magazine = static_cast<Magazine*>(metadata_.alloc(backend(), sizeof(Magazine)));
+    if (magazine != nullptr) magazine->bottom = nullptr;
+    return magazine;
+  }
+
+  /// Puts the blocks of a bin back into their slabs, but the newest: these are the ones that the
+  /// processor's cache still holds.
+  static void put_oldest(ThreadCache& cache, SizeClass c) noexcept {
+    if (cache.magazine[c].load(std::memory_order_relaxed) != nullptr) {
+      cache.resting[c] = ThreadCache::magazine_rest;
+    }
+    void** const slots = cache.slots(c);
+    const std::size_t count = cache.count(c);
+    // Of a magazine no more than the class's own array takes.
+    const std::size_t keep =
+        (std::min)((std::min)(count, std::size_t{cache.capacity[c]}) / 4, ThreadCache::streak_keep);
+    std::array<void*, ThreadCache::streak_keep> newest;
+    std::memcpy(newest.data(), slots + (count - keep), keep * sizeof(void*));
+    cache.set_count(c, 0);
+    put_blocks(slots, count - keep, c);
+    empty(cache, c);
+    std::memcpy(cache.slots(c), newest.data(), keep * sizeof(void*));
+    cache.set_count(c, keep);
+    cache.set_limit(c, (std::min)(cache.room(c), ThreadCache::streak_limit));
+  }
+
   /// Raises the capacity of class `c` if its maximum and the thread's budget allow.
   static void grow(ThreadCache& cache, SizeClass c) noexcept {
     const ClassInfo& info = class_info[c];
@@ -491,33 +541,42 @@ class Heap {
     std::size_t wanted = capacity == 0 ? ThreadCache::first_capacity : 2 * capacity;
     if (wanted > info.cache_max) wanted = info.cache_max;
     const std::size_t bytes = (wanted - capacity) * info.size;
-    if (bytes > ThreadCache::budget) return;
-    // A full budget moves from the classes that were not used for longest: each is looked at in
-    // turn, and one that is in use grows back.
+    if (make_room(cache, c, bytes)) cache.set_capacity(c, wanted);
+  }
+
+  /// Makes sure that the budget of a thread has room for `bytes` more of class `c`. A full budget
+  /// moves from the classes that were not used for longest: each is looked at in turn, and one that
+  /// is in use grows back.
+  static bool make_room(ThreadCache& cache, SizeClass c, std::size_t bytes) noexcept {
+    if (bytes > ThreadCache::budget) return false;
     for (std::size_t tries = 0; cache.granted + bytes > ThreadCache::budget; ++tries) {
-      if (tries == class_count) return;
+      if (tries == class_count) return false;
       const SizeClass victim = cache.next_victim;
       cache.next_victim = static_cast<SizeClass>(victim + 1 == class_count ? 1 : victim + 1);
       if (victim == c || cache.capacity[victim] == 0) continue;
       flush(cache, victim);
     }
-    cache.set_capacity(c, wanted);
+    return true;
   }
 
   static void drain(ThreadCache& cache) noexcept {
     for (std::size_t i = 1; i < class_count; ++i) {
       flush(cache, static_cast<SizeClass>(i));
     }
-    // It is, but for a cache that was copied by a fork in the middle of a change.
-    cache.granted = 0;
+    // They are, but for a cache that was copied by a fork in the middle of a change.
+    cache.granted = cache.magazine_bytes = 0;
+    for (auto& blocks : cache.stored) blocks.store(0, std::memory_order_relaxed);
   }
 
   /// Empties the bin of a class.
   static void empty(ThreadCache& cache, SizeClass c) noexcept {
-    const std::size_t count = cache.count(c);
-    if (count == 0) return;
-    cache.set_count(c, 0);
-    put_blocks(cache.slots[c], count, c);
+    do {
+      const std::size_t count = cache.count(c);
+      if (count == 0) continue;
+      void** const slots = cache.slots(c);
+      cache.set_count(c, 0);
+      put_blocks(slots, count, c);
+    } while (cache.pop_magazine(c));
   }
 
   /// Empties the bin of a class and takes its capacity.
@@ -556,6 +615,7 @@ class Heap {
     // The first few shards have one together: a program with few threads needs no more.
     SpanHeap& spans = span_heaps_[shard_index * span_heaps_.size() / shard_count];
     Span span = spans.take_dirty(info.units);
+    if (span.base == 0 && empty_magazines()) span = spans.take_dirty(info.units);
     if (span.base == 0 && reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
     const bool resident = span.base != 0;
     if (!resident) span = spans.take(backend(), map, metadata_, info.units);
@@ -651,37 +711,66 @@ class Heap {
   /// Most of the time of dying containers is spent here, and their blocks come in any order. So
   /// nothing depends on whether two blocks are neighbours: a branch on that would be mispredicted
   /// for every other block. Lists are looked at only when a slab gets its first free block or its
-  /// last. A block costs 29 instructions on x86-64.
+  /// last.
   static std::size_t put_into(Shard& shard, SizeClass c, void** blocks, std::size_t count,
                               List& empties) noexcept {
-    const ClassInfo info = class_info[c];
+    const ClassInfo& info = class_info[c];
     const auto owner = Slab::owner_of(static_cast<std::size_t>(&shard - shards_.data()), c);
     const PageMap::Neighbourhood slabs = map.around(blocks[0]);
+    void* const* const end = blocks + count;
     std::size_t left = 0;
-    std::size_t noted = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      void* const ptr = blocks[i];
-      Slab* slab = slabs.slab(ptr);
-      if (slab == nullptr || slab->owner != owner || slab->index_of(info, ptr) >= info.blocks)
-          [[unlikely]] {
-        slab = far_slab_of(shard, ptr, info, c);
+    void* const* noted = blocks;
+    for (void* const* at = blocks;;) {
+      Slab* changed = nullptr;
+      at = put_run(slabs, owner, info, at, end, changed);
+      if (changed == nullptr) {
+        if (at == end) break;
+        void* const ptr = *at++;
+        Slab* const slab = far_slab_of(shard, ptr, info, c);
         if (slab->owner != owner) {
           blocks[left++] = ptr;
+          ++noted;  // not counted in this round
           continue;
         }
+        if (!slab->mark_free(slab->index_of(info, ptr))) {
+          shard.mutex.unlock();
+          report_double_free(ptr, info.size);
+        }
+        if (!slab->note_back()) continue;
+        changed = slab;
       }
-      if (!slab->mark_free(slab->index_of(info, ptr))) [[unlikely]] {
-        shard.mutex.unlock();
-        report_double_free(ptr, info.size);
-      }
+      shard.note_free(c, static_cast<std::size_t>(at - noted));
+      noted = at;
+      change_list(shard, *changed, info, empties);
+    }
+    shard.note_free(c, static_cast<std::size_t>(end - noted));
+    return left;
+  }
+
+  /// Marks blocks free from `at` on, up to one that is the first of a full slab or the last of any
+  /// (`changed` is the slab then, and what is returned points behind the block), or one that is not
+  /// of a slab of `owner` nearby or was free already (points to it), or `end`. Calls nothing, so
+  /// that all it needs is in registers: a block costs 26 instructions on x86-64.
+  SYSALLOC_NOINLINE static void* const* put_run(PageMap::Neighbourhood slabs, std::uint32_t owner,
+                                                const ClassInfo& class_info_of_blocks,
+                                                void* const* at, void* const* end,
+                                                Slab*& changed) noexcept {
+    const ClassInfo info = class_info_of_blocks;
+    while (at != end) {
+      void* const ptr = *at;
+      Slab* const slab = slabs.slab(ptr);
+      if (slab == nullptr || slab->owner != owner) [[unlikely]]
+        return at;
+      const std::uint64_t index = slab->index_of(info, ptr);
+      if (index >= info.blocks || !slab->mark_free(index)) [[unlikely]]
+        return at;
+      ++at;
       if (slab->note_back()) [[unlikely]] {
-        shard.note_free(c, i + 1 - left - noted);
-        noted = i + 1 - left;
-        change_list(shard, *slab, info, empties);
+        changed = slab;
+        return at;
       }
     }
-    shard.note_free(c, count - left - noted);
-    return left;
+    return at;
   }
 
   /// The slab of a block of class `c` that is of another shard, or far from others, or none. Ends
@@ -747,6 +836,18 @@ class Heap {
 
   // -------------------------------------------------------------------------------------------
   // Pages of slabs that hold other blocks still, and memory that lies idle.
+
+  /// Before a slab is made of memory that is not resident yet: gives up what the thread has in
+  /// magazines. False when that is nothing.
+  static bool empty_magazines() noexcept {
+    if (bins() == no_bins.data() || cache_of(bins())->magazine_bytes == 0) return false;
+    ThreadCache& cache = *cache_of(bins());
+    for (std::size_t i = 1; i < class_count; ++i) {
+      const auto c = static_cast<SizeClass>(i);
+      if (cache.magazine[c].load(std::memory_order_relaxed) != nullptr) empty(cache, c);
+    }
+    return true;
+  }
 
   /// Before a slab for `shard` is made of memory that is not resident yet: gives up what that could
   /// be made of instead. Blocks above a KiB in the thread's cache, of which a few are much; slabs
@@ -844,17 +945,19 @@ class Heap {
   static std::uint64_t release_free_pages(const Slab& slab, const ClassInfo& info,
                                           const std::uint64_t* words) noexcept {
     std::uint64_t released = 0;
-    std::size_t index = 0;
-    const auto is_free = [words](std::size_t i) {
-      return (words[i / word_bits] >> (i % word_bits) & 1) != 0;
-    };
-    while (index < info.blocks) {
-      if (!is_free(index)) {
-        ++index;
-        continue;
+    // The first block from `i` on that is free, or is not; info.blocks where there is none.
+    const auto next = [words, &info](std::size_t i, bool free) {
+      while (i < info.blocks) {
+        const std::uint64_t word = words[i / word_bits];
+        const std::uint64_t rest = (free ? word : ~word) >> i % word_bits;
+        if (rest != 0) return i + static_cast<std::size_t>(std::countr_zero(rest));
+        i += word_bits - i % word_bits;
       }
+      return std::size_t{info.blocks};
+    };
+    for (std::size_t index = 0; (index = next(index, true)) < info.blocks;) {
       const std::size_t first = index;
-      while (index < info.blocks && is_free(index)) ++index;
+      index = next(index, false);
       const std::size_t from = (first * info.size + page_size - 1) / page_size;
       // The end of the slab belongs to its last block.
       const std::size_t to = (index == info.blocks ? slab.size : index * info.size) / page_size;

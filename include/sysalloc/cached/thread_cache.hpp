@@ -10,6 +10,11 @@
 // in it until it runs empty: the next container lies in the order of addresses from its first node
 // on.
 //
+// Where little dies it may all stay: the way back to the slabs and out again costs more than a
+// block that lies somewhere in the processor's second cache. For that an array is continued in
+// magazines, up to magazine_max bytes of blocks in all, until the heap would grow otherwise. Only
+// when more dies than fits does all of it go.
+//
 // Below the first slot of each array stands a null pointer. An allocation reads the slot below
 // `top`: null means empty, so there is no second variable to compare with. A deallocation compares
 // `top` with `limit`, which the class's share of the thread's budget sets.
@@ -25,6 +30,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <sysalloc/cached/size_classes.hpp>
 #include <utility>
 
@@ -44,6 +50,17 @@ inline Bin& bin_at(Bin* bins, ScaledClass c) noexcept {
   return *reinterpret_cast<Bin*>(reinterpret_cast<std::byte*>(bins) + c);
 }
 
+/// Where an array of slots goes on (Bonwick and Adams, "Magazines and Vmem", have the name). Comes
+/// from the metadata.
+struct Magazine {
+  static constexpr std::size_t slot_count = 1020;
+
+  Magazine* below;            // in use before: another one, or null for the class's own array
+  std::size_t below_count;    // blocks there
+  std::atomic<void*> bottom;  // null, as below the first slot of an own array
+  std::array<void*, slot_count> slots;
+};
+
 struct alignas(64) ThreadCache {
   /// A cache never holds more than this many bytes of blocks.
   static constexpr std::size_t budget = 2 * MiB - 64 * KiB;
@@ -56,12 +73,26 @@ struct alignas(64) ThreadCache {
   static constexpr std::size_t streak_limit = 128;
   static constexpr std::size_t streak_keep = 16;
 
+  /// What the magazines of a thread hold at most, in bytes of blocks; part of the budget.
+  static constexpr std::size_t magazine_max = 512 * KiB;
+  /// How many times in a row a bin that had more die than fits is then emptied without magazines:
+  /// what goes back from these all at once has left the processor's first cache.
+  static constexpr std::uint8_t magazine_rest = 32;
+  /// How many blocks move to a new magazine from the array below it, so that a bin that is about as
+  /// full as that for a while does not change arrays with each block.
+  static constexpr std::size_t magazine_first = 64;
+
   std::array<Bin, class_count> bins;
-  std::array<void**, class_count> slots;
+  std::array<void**, class_count> own_slots;
+  std::array<std::atomic<Magazine*>, class_count> magazine;    // in use instead, or null
+  std::array<std::atomic<std::uint32_t>, class_count> stored;  // blocks in the arrays below that
+  std::array<std::uint8_t, class_count> resting;               // times still to go without
   std::array<std::uint16_t, class_count> capacity;  // in blocks; a bin's limit is this or less
   ThreadCache* next;                                // in the list of all, or of the unused ones
   ThreadCache* prev;
-  std::size_t granted;  // bytes of blocks that all the limits together allow
+  std::size_t granted;         // bytes of blocks that all the limits together allow
+  std::size_t magazine_bytes;  // of these, what the magazines may hold
+  Magazine* spare;             // magazines that are not in use, linked by `below`
   std::uint16_t shard;
   SizeClass next_victim;  // where the search for a class to shrink goes on
 
@@ -79,7 +110,7 @@ struct alignas(64) ThreadCache {
     void** slot = reinterpret_cast<void**>(this + 1);
     for (std::size_t c = 0; c < class_count; ++c) {
       // The null pointer below the first slot is there already.
-      slots[c] = ++slot;
+      own_slots[c] = ++slot;
       bins[c].top.store(slot, std::memory_order_relaxed);
       bins[c].limit = slot;
       slot += class_info[c].cache_max;
@@ -87,21 +118,86 @@ struct alignas(64) ThreadCache {
     next_victim = 1;
   }
 
-  [[nodiscard]] std::size_t limit(SizeClass c) const noexcept {
-    return static_cast<std::size_t>(bins[c].limit - slots[c]);
+  /// The array that the bin's top is in.
+  [[nodiscard]] void** slots(SizeClass c) const noexcept {
+    Magazine* const m = magazine[c].load(std::memory_order_relaxed);
+    return m == nullptr ? own_slots[c] : m->slots.data();
   }
+  /// How many blocks fit into it.
+  [[nodiscard]] std::size_t room(SizeClass c) const noexcept {
+    return magazine[c].load(std::memory_order_relaxed) == nullptr ? capacity[c] : magazine_room(c);
+  }
+  /// How many are in it. Zero when the bin is just moving from one array to another, which other
+  /// threads may see, and the child of a fork.
   [[nodiscard]] std::size_t count(SizeClass c) const noexcept {
-    return static_cast<std::size_t>(bins[c].top.load(std::memory_order_relaxed) - slots[c]);
+    const auto n = static_cast<std::size_t>(bins[c].top.load(std::memory_order_relaxed) - slots(c));
+    return n <= cache_max_blocks ? n : 0;
+  }
+  [[nodiscard]] std::size_t limit(SizeClass c) const noexcept {
+    return static_cast<std::size_t>(bins[c].limit - slots(c));
   }
   void set_count(SizeClass c, std::size_t count) noexcept {
-    bins[c].top.store(slots[c] + count, std::memory_order_release);
+    bins[c].top.store(slots(c) + count, std::memory_order_release);
   }
-  void set_limit(SizeClass c, std::size_t limit) noexcept { bins[c].limit = slots[c] + limit; }
+  void set_limit(SizeClass c, std::size_t limit) noexcept { bins[c].limit = slots(c) + limit; }
+
+  /// How many blocks of a class a magazine takes. As few as make an array worth while, at least: of
+  /// blocks above a KiB it takes none.
+  [[nodiscard]] static constexpr std::size_t magazine_room(SizeClass c) noexcept {
+    const std::size_t blocks = cache_max_bytes / class_info[c].size;
+    if (blocks < 64) return 0;
+    return blocks < Magazine::slot_count ? blocks : Magazine::slot_count;
+  }
+
+  /// May the array of class `c` be continued in one more?
+  [[nodiscard]] bool may_add_magazine(SizeClass c) const noexcept {
+    const std::size_t bytes = magazine_room(c) * class_info[c].size;
+    return bytes != 0 && magazine_bytes + bytes <= magazine_max && granted + bytes <= budget;
+  }
+
+  /// Continues the array that the bin's top is in, which is full, in a magazine.
+  void push_magazine(SizeClass c, Magazine* m) noexcept {
+    const std::size_t all = count(c);
+    const std::size_t moved = all / 8 < magazine_first ? all / 8 : magazine_first;
+    void** const newest = slots(c) + (all - moved);
+    std::memcpy(m->slots.data(), newest, moved * sizeof(void*));
+    m->below = magazine[c].load(std::memory_order_relaxed);
+    m->below_count = all - moved;
+    set_count(c, all - moved);
+    account_magazine(c, m->below_count, magazine_room(c));
+    magazine[c].store(m, std::memory_order_release);
+    set_count(c, moved);
+    set_limit(c, magazine_room(c));
+  }
+
+  /// Goes on with the array below the magazine of class `c`, which is empty. False when there is
+  /// none.
+  bool pop_magazine(SizeClass c) noexcept {
+    Magazine* const m = magazine[c].load(std::memory_order_relaxed);
+    if (m == nullptr) return false;
+    // Modulo 2^64, as what they are added to.
+    account_magazine(c, 0 - m->below_count, 0 - magazine_room(c));
+    magazine[c].store(m->below, std::memory_order_release);
+    set_count(c, m->below_count);
+    set_limit(c, room(c));
+    m->below = spare;
+    spare = m;
+    return true;
+  }
+
   void set_capacity(SizeClass c, std::size_t blocks) noexcept {
     // Modulo 2^64 where it shrinks.
     granted += (blocks - capacity[c]) * class_info[c].size;
     capacity[c] = static_cast<std::uint16_t>(blocks);
     set_limit(c, blocks);
+  }
+
+ private:
+  void account_magazine(SizeClass c, std::size_t below, std::size_t may_hold) noexcept {
+    stored[c].store(stored[c].load(std::memory_order_relaxed) + static_cast<std::uint32_t>(below),
+                    std::memory_order_relaxed);
+    granted += may_hold * class_info[c].size;
+    magazine_bytes += may_hold * class_info[c].size;
   }
 };
 

@@ -170,7 +170,8 @@ TEST_CASE("a block freed twice is found when a full cache is flushed by the prog
   std::byte* const ptr = alloc(100);
   const Ending ending = end_of([&] {
     std::vector<std::byte*> blocks;
-    for (int i = 0; i < 10'000; ++i) blocks.push_back(alloc(100));
+    // More than the 2 MiB that a thread may cache.
+    for (int i = 0; i < 50'000; ++i) blocks.push_back(alloc(100));
     heap.dealloc(ptr, layout(100));
     heap.dealloc(ptr, layout(100));
     for (std::byte* const block : blocks) heap.dealloc(block, layout(100));

@@ -1,0 +1,164 @@
+// What a thread keeps of a container that dies, and what it does not.
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
+#include <sysalloc/cached.hpp>
+#include <thread>
+#include <vector>
+
+#include "support.hpp"
+
+namespace {
+
+using sysalloc::Layout;
+
+constexpr std::size_t size = 32;
+// 256 KiB of blocks may stay, a MiB may not.
+constexpr std::size_t few = 8 * 1024;
+constexpr std::size_t many = 32 * 1024;
+
+Layout layout(std::size_t bytes) { return Layout::from_size_align_unchecked(bytes, 8); }
+
+// One heap for each test.
+template <int N>
+struct Tag {};
+template <int N>
+using Heap = sysalloc::Cached<tests::Backend<Tag<N>>>;
+
+template <class H>
+std::vector<void*> build(std::size_t count) {
+  std::vector<void*> blocks(count);
+  std::size_t failed = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    blocks[i] = H{}.alloc(layout(size));
+    if (blocks[i] == nullptr) {
+      ++failed;
+    } else {
+      tests::fill_words(blocks[i], size, i);
+    }
+  }
+  CHECK(failed == 0);
+  return blocks;
+}
+
+// Frees them in random order, each with what was written to it.
+template <class H>
+void destroy(std::vector<void*>& blocks, tests::Random& random) {
+  std::vector<std::size_t> order(blocks.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::shuffle(order.begin(), order.end(), random);
+  std::size_t spoilt = 0;
+  for (const std::size_t i : order) {
+    if (!tests::holds_words(blocks[i], size, i)) ++spoilt;
+    H{}.dealloc(blocks[i], layout(size));
+  }
+  CHECK(spoilt == 0);
+}
+
+template <class H>
+sysalloc::CachedStats::Class class_of_blocks() {
+  return H::stats().classes[size / 16];
+}
+
+template <class H>
+void check_nothing_is_lost() {
+  H::purge();
+  const sysalloc::CachedStats stats = H::stats();
+  CHECK(stats.live == 0);
+  CHECK(stats.cached == 0);
+  CHECK(stats.mapped == stats.metadata);
+}
+
+TEST_CASE("a small container that dies stays in the thread's cache, and is built from it again") {
+  using H = Heap<0>;
+  tests::Random random(tests::seed());
+  std::vector<void*> first = build<H>(few);
+  destroy<H>(first, random);
+  CHECK(class_of_blocks<H>().blocks_cached >= few);
+  for (int round = 0; round < 20; ++round) {
+    std::vector<void*> again = build<H>(few);
+    const auto now = class_of_blocks<H>();
+    CHECK(now.blocks_live == few);
+    CHECK(now.blocks_cached < 1024);
+    std::vector<void*> sorted = again;
+    std::sort(sorted.begin(), sorted.end());
+    CHECK(std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end());
+    std::sort(first.begin(), first.end());
+    std::vector<void*> common;
+    std::set_intersection(first.begin(), first.end(), sorted.begin(), sorted.end(),
+                          std::back_inserter(common));
+    CHECK(common.size() > few * 9 / 10);
+    destroy<H>(again, random);
+  }
+  check_nothing_is_lost<H>();
+}
+
+TEST_CASE("of a container that is larger, little stays") {
+  using H = Heap<1>;
+  tests::Random random(tests::seed());
+  for (int round = 0; round < 40; ++round) {
+    std::vector<void*> blocks = build<H>(many);
+    destroy<H>(blocks, random);
+    const auto now = class_of_blocks<H>();
+    CHECK(now.blocks_live == 0);
+    CHECK(now.blocks_cached <= 128);
+  }
+  check_nothing_is_lost<H>();
+}
+
+TEST_CASE("a number of blocks that goes up and down about where an array ends") {
+  using H = Heap<2>;
+  tests::Random random(tests::seed());
+  std::vector<void*> blocks = build<H>(few);
+  std::size_t spoilt = 0;
+  // Any boundary is crossed many times in both directions: the block freed last comes back.
+  while (!blocks.empty()) {
+    for (std::size_t i = 1 + random() % 3; i != 0 && !blocks.empty(); --i) {
+      H{}.dealloc(blocks.back(), layout(size));
+      blocks.pop_back();
+    }
+    void* const one = H{}.alloc(layout(size));
+    void* const two = H{}.alloc(layout(size));
+    if (one == two || one == nullptr || two == nullptr) ++spoilt;
+    H{}.dealloc(two, layout(size));
+    H{}.dealloc(one, layout(size));
+    if (H{}.alloc(layout(size)) != one) ++spoilt;
+    H{}.dealloc(one, layout(size));
+  }
+  CHECK(spoilt == 0);
+  CHECK(class_of_blocks<H>().blocks_live == 0);
+  check_nothing_is_lost<H>();
+}
+
+TEST_CASE("what small blocks leave is used for others before the heap grows") {
+  using H = Heap<3>;
+  tests::Random random(tests::seed());
+  std::vector<void*> blocks = build<H>(few);
+  destroy<H>(blocks, random);
+  CHECK(class_of_blocks<H>().blocks_cached >= few);
+  std::vector<void*> others;
+  for (int i = 0; i < 1024; ++i) others.push_back(H{}.alloc(layout(4096)));
+  CHECK(class_of_blocks<H>().blocks_cached < 1024);
+  for (void* const ptr : others) H{}.dealloc(ptr, layout(4096));
+  check_nothing_is_lost<H>();
+}
+
+TEST_CASE("a thread that only frees keeps little of what others allocated") {
+  using H = Heap<4>;
+  tests::Random random(tests::seed());
+  // This thread has its cache first, so the other one takes from another shard.
+  std::vector<void*> blocks = build<H>(few);
+  std::thread([&] {
+    H{}.dealloc(H{}.alloc(layout(64)), layout(64));
+    destroy<H>(blocks, random);
+    const auto now = class_of_blocks<H>();
+    CHECK(now.blocks_live == 0);
+    CHECK(now.blocks_cached <= 2048);
+  }).join();
+  check_nothing_is_lost<H>();
+}
+
+}  // namespace
