@@ -31,7 +31,7 @@ template <GlobalAlloc Backend = System>
 struct Cached : AllocatorInterface<Cached<Backend>> {
   /// Allocates layout.size() bytes (not zero) at a multiple of layout.align(); any alignment that
   /// the backend serves. When the thread's cache has a block of the class it costs 14 instructions
-  /// (operator new with its return, up to 1 KiB; tests/process/instruction_count.py counts whole
+  /// (operator new with its return, up to 4 KiB; tests/process/instruction_count.py counts whole
   /// pairs with the calls), and a lock for each batch of blocks otherwise; above 1 MiB a call of
   /// the backend.
   [[nodiscard]] void* alloc(Layout layout) const noexcept {

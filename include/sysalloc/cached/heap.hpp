@@ -862,7 +862,8 @@ class Heap {
     if (!grown) return false;
     if (bins() != no_bins.data()) {
       ThreadCache& cache = *cache_of(bins());
-      for (std::size_t i = class_of(table_limit) + std::size_t{1}; i < class_count; ++i) {
+      for (std::size_t i = class_of(ThreadCache::small_size) + std::size_t{1}; i < class_count;
+           ++i) {
         empty(cache, static_cast<SizeClass>(i));
       }
     }

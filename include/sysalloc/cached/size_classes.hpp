@@ -137,8 +137,9 @@ constexpr SizeClass unscaled(ScaledClass c) noexcept {
   return static_cast<SizeClass>(c / class_scale);
 }
 
-/// Sizes up to here find their class in a table with an entry for each.
-inline constexpr std::size_t table_limit = 1 * KiB;
+/// Sizes up to here find their class in a table with an entry for each. Few are larger: where sizes
+/// are mixed, the processor cannot foretell on which side of a limit the next one is.
+inline constexpr std::size_t table_limit = 4 * KiB;
 inline constexpr std::array<ScaledClass, table_limit + 1> class_table = [] {
   std::array<ScaledClass, table_limit + 1> table{};
   for (std::size_t i = 1; i < table.size(); ++i) table[i] = scaled(class_of_slow(i));

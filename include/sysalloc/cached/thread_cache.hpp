@@ -73,6 +73,8 @@ struct alignas(64) ThreadCache {
   static constexpr std::size_t streak_limit = 128;
   static constexpr std::size_t streak_keep = 16;
 
+  /// Blocks up to here are small: many are little memory. Larger ones are kept for less long.
+  static constexpr std::size_t small_size = 1 * KiB;
   /// What the magazines of a thread hold at most, in bytes of blocks; part of the budget.
   static constexpr std::size_t magazine_max = 512 * KiB;
   /// How many times in a row a bin that had more die than fits is then emptied without magazines:
@@ -141,11 +143,10 @@ struct alignas(64) ThreadCache {
   }
   void set_limit(SizeClass c, std::size_t limit) noexcept { bins[c].limit = slots(c) + limit; }
 
-  /// How many blocks of a class a magazine takes. As few as make an array worth while, at least: of
-  /// blocks above a KiB it takes none.
+  /// How many blocks of a class a magazine takes; none that are not small.
   [[nodiscard]] static constexpr std::size_t magazine_room(SizeClass c) noexcept {
     const std::size_t blocks = cache_max_bytes / class_info[c].size;
-    if (blocks < 64) return 0;
+    if (class_info[c].size > small_size) return 0;
     return blocks < Magazine::slot_count ? blocks : Magazine::slot_count;
   }
 

@@ -18,7 +18,7 @@ constexpr int few = 10'000;
 
 template <class Pair>
 void count(const char* form, int pairs, Pair pair) {
-  for (const std::size_t size : {16, 64, 256, 1024, 4096}) {
+  for (const std::size_t size : {16, 64, 256, 1024, 4096, 8192}) {
     std::array<char, 64> name{};
     std::snprintf(name.data(), name.size(), "%s %zu %d", form, size, pairs);
     // The first pairs bind symbols and fill the caches of malloc.
