@@ -90,15 +90,11 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
 
   /// As above, at a multiple of `align`; any alignment too.
   [[nodiscard]] void* try_alloc(std::size_t size, std::size_t align) const noexcept {
-    namespace c = detail::cached;
     if ((align & (align - 1)) != 0) [[unlikely]]
       return nullptr;
-    const std::size_t whole = c::aligned_size(size, align);
-    // A size is at least as large as its alignment now.
-    if (whole <= c::table_limit) [[likely]]
-      return take(c::class_table[whole]);
-    return align <= c::unit_size ? take(c::scaled_class_of(whole)) : nullptr;
+    return take(detail::cached::scaled_class_of(size, align));
   }
+
   /// Frees `ptr` if it is a block of a size class and the thread has room for it.
   [[nodiscard]] bool try_dealloc(void* ptr) const noexcept {
     detail::cached::ScaledClass size_class;
@@ -109,10 +105,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
 
   /// As above, if `size` is of the same class, too.
   [[nodiscard]] bool try_dealloc(void* ptr, std::size_t size) const noexcept {
-    const detail::cached::ScaledClass size_class = detail::cached::scaled_class_of(size);
-    if (!Heap::hints.tells(ptr, size_class)) [[unlikely]]
-      return false;
-    return put(ptr, size_class);
+    return put_if_of(ptr, detail::cached::scaled_class_of(size));
   }
 
   /// Resizes a block to `new_size` bytes (not zero). Stays in place when the size class does.
@@ -151,7 +144,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   /// As above, for a block that was allocated at a multiple of `align`.
   [[nodiscard]] bool try_dealloc(void* ptr, std::size_t size, std::size_t align) const noexcept {
     // An alignment that cannot be gives a class that is not the block's, or is its.
-    return try_dealloc(ptr, detail::cached::aligned_size(size, align));
+    return put_if_of(ptr, detail::cached::scaled_class_of(size, align));
   }
 
  private:
@@ -164,6 +157,12 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     if (ptr != nullptr) [[likely]]
       bin.top.store(top - 1, std::memory_order_relaxed);
     return ptr;
+  }
+
+  static bool put_if_of(void* ptr, detail::cached::ScaledClass size_class) noexcept {
+    if (!Heap::hints.tells(ptr, size_class)) [[unlikely]]
+      return false;
+    return put(ptr, size_class);
   }
 
   static bool put(void* ptr, detail::cached::ScaledClass size_class) noexcept {

@@ -178,6 +178,16 @@ constexpr std::size_t aligned_size(Layout layout) noexcept {
   return aligned_size(layout.size(), layout.align());
 }
 
+/// The class of blocks of `size` bytes at multiples of `align`; 0 when none serves both.
+inline ScaledClass scaled_class_of(std::size_t size, std::size_t align) noexcept {
+  const std::size_t last = (size - 1) | (align - 1);
+  // The index of the last byte is at least as large as that of an alignment's, so that is small
+  // too.
+  if (last < table_limit) [[likely]]
+    return class_table[last + 1];
+  return align <= unit_size ? scaled_class_of(last + 1) : ScaledClass{0};
+}
+
 }  // namespace sysalloc::detail::cached
 
 #endif  // SYSALLOC_CACHED_SIZE_CLASSES_HPP_
