@@ -29,7 +29,7 @@ CACHED = {
     "nothrow": (40, 45),
     "sized": (42, 52),
     "sized_array": (42, 52),
-    "aligned": (54, 66),
+    "aligned": (54, 62),
 }
 
 # Every form at every size.

@@ -181,11 +181,12 @@ constexpr std::size_t aligned_size(Layout layout) noexcept {
 /// The class of blocks of `size` bytes at multiples of `align`; 0 when none serves both.
 inline ScaledClass scaled_class_of(std::size_t size, std::size_t align) noexcept {
   const std::size_t last = (size - 1) | (align - 1);
-  // The index of the last byte is at least as large as that of an alignment's, so that is small
-  // too.
+  // At least the alignment less one, which so needs no test of its own where this is small.
   if (last < table_limit) [[likely]]
     return class_table[last + 1];
-  return align <= unit_size ? scaled_class_of(last + 1) : ScaledClass{0};
+  if (last < max_slab_size) return wide_table[last / wide_step + 1];
+  return align <= unit_size && last < max_class_size ? scaled(class_of_slow(last + 1))
+                                                     : ScaledClass{0};
 }
 
 }  // namespace sysalloc::detail::cached
