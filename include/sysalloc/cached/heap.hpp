@@ -467,6 +467,8 @@ class Heap {
       if (cache == nullptr) return false;
       orphans_.store(cache->next, std::memory_order_relaxed);
     }
+    // One that was just put into use, or out of it, may be in this list and in use.
+    cache->spare = nullptr;
     drain(*cache);
     const std::lock_guard lock(registry_mutex_);
     keep_unused(cache);
@@ -565,6 +567,7 @@ class Heap {
     }
     // They are, but for a cache that was copied by a fork in the middle of a change.
     cache.granted = cache.magazine_bytes = 0;
+    cache.resting.fill(0);
     for (auto& blocks : cache.stored) blocks.store(0, std::memory_order_relaxed);
   }
 

@@ -30,8 +30,8 @@ namespace sysalloc::detail::cached {
 
 class Hints {
  public:
-  /// Does a hint tell the size class of the block at `ptr`? Writes it to `c`: 0 is no class, where
-  /// nothing is known of the lowest 4 GiB.
+  /// Does a hint tell the size class of the block at `ptr`? Writes it to `c`: 0, which is no class,
+  /// for a null pointer.
   [[nodiscard]] bool find(const void* ptr, ScaledClass& c) const noexcept {
     const std::uint64_t unit = unit_of(ptr);
     const std::uint32_t hint = hints_[index(unit)].load(std::memory_order_relaxed);

@@ -130,10 +130,14 @@ struct alignas(64) ThreadCache {
     return magazine[c].load(std::memory_order_relaxed) == nullptr ? capacity[c] : magazine_room(c);
   }
   /// How many are in it. Zero when the bin is just moving from one array to another, which other
-  /// threads may see, and the child of a fork.
+  /// threads may see, and the child of a fork: arrays are never next to each other, so a top that
+  /// is in one is out of bounds for every other.
   [[nodiscard]] std::size_t count(SizeClass c) const noexcept {
-    const auto n = static_cast<std::size_t>(bins[c].top.load(std::memory_order_relaxed) - slots(c));
-    return n <= cache_max_blocks ? n : 0;
+    const Magazine* const m = magazine[c].load(std::memory_order_relaxed);
+    void* const* const first = m == nullptr ? own_slots[c] : m->slots.data();
+    const std::size_t most = m == nullptr ? class_info[c].cache_max : Magazine::slot_count;
+    const auto n = static_cast<std::size_t>(bins[c].top.load(std::memory_order_relaxed) - first);
+    return n <= most ? n : 0;
   }
   [[nodiscard]] std::size_t limit(SizeClass c) const noexcept {
     return static_cast<std::size_t>(bins[c].limit - slots(c));
@@ -181,6 +185,8 @@ struct alignas(64) ThreadCache {
     magazine[c].store(m->below, std::memory_order_release);
     set_count(c, m->below_count);
     set_limit(c, room(c));
+    // Not before it is out of use, for the child of a fork.
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     m->below = spare;
     spare = m;
     return true;
