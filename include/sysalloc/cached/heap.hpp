@@ -543,22 +543,17 @@ class Heap {
     std::size_t wanted = capacity == 0 ? ThreadCache::first_capacity : 2 * capacity;
     if (wanted > info.cache_max) wanted = info.cache_max;
     const std::size_t bytes = (wanted - capacity) * info.size;
-    if (make_room(cache, c, bytes)) cache.set_capacity(c, wanted);
-  }
-
-  /// Makes sure that the budget of a thread has room for `bytes` more of class `c`. A full budget
-  /// moves from the classes that were not used for longest: each is looked at in turn, and one that
-  /// is in use grows back.
-  static bool make_room(ThreadCache& cache, SizeClass c, std::size_t bytes) noexcept {
-    if (bytes > ThreadCache::budget) return false;
+    if (bytes > ThreadCache::budget) return;
+    // A full budget moves from the classes that were not used for longest: each is looked at in
+    // turn, and one that is in use grows back.
     for (std::size_t tries = 0; cache.granted + bytes > ThreadCache::budget; ++tries) {
-      if (tries == class_count) return false;
+      if (tries == class_count) return;
       const SizeClass victim = cache.next_victim;
       cache.next_victim = static_cast<SizeClass>(victim + 1 == class_count ? 1 : victim + 1);
       if (victim == c || cache.capacity[victim] == 0) continue;
       flush(cache, victim);
     }
-    return true;
+    cache.set_capacity(c, wanted);
   }
 
   static void drain(ThreadCache& cache) noexcept {
