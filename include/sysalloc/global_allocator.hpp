@@ -74,7 +74,7 @@ template <GlobalAlloc A>
     return ProgramOperators::allocate_aligned_nothrow(size, align);                                \
   }                                                                                                \
   MARK SYSALLOC_HOT void hook_delete(void* ptr) noexcept { ProgramOperators::deallocate(ptr); }    \
-  MARK SYSALLOC_HOT void hook_delete_sized(void* ptr, std::size_t size) noexcept {                 \
+  MARK SYSALLOC_HOT_LONG void hook_delete_sized(void* ptr, std::size_t size) noexcept {            \
     ProgramOperators::deallocate_sized(ptr, size);                                                 \
   }                                                                                                \
   MARK SYSALLOC_HOT void hook_delete_aligned(void* ptr, std::size_t align) noexcept {              \
@@ -107,7 +107,7 @@ template <GlobalAlloc A>
   MARK SYSALLOC_HOT void DELETE(void* ptr, const std::nothrow_t&) noexcept {                    \
     sysalloc::detail::hook_delete(ptr);                                                         \
   }                                                                                             \
-  MARK SYSALLOC_HOT void DELETE(void* ptr, std::size_t size) noexcept {                         \
+  MARK SYSALLOC_HOT_LONG void DELETE(void* ptr, std::size_t size) noexcept {                    \
     sysalloc::detail::hook_delete_sized(ptr, size);                                             \
   }                                                                                             \
   MARK SYSALLOC_HOT void DELETE(void* ptr, std::align_val_t align) noexcept {                   \

@@ -1,5 +1,7 @@
 """What the built files define and export: the 20 replaceable forms, and nothing by accident."""
 
+import platform
+
 import support
 
 # The functions of global.hpp, sysalloc::alloc and its like.
@@ -51,6 +53,16 @@ class Symbols(support.TestCase):
                 # And what g++ puts into every object, in a section that is merged.
                 compiler = name.startswith(("DW.ref.", "__x86.get_pc_thunk."))
                 self.assertTrue(ours or compiler, f"{name} ({kind})")
+
+    def test_operators_begin_where_they_are_fastest(self):
+        if platform.machine() != "x86_64" or support.CROSS:
+            self.skipTest("only of x86-64 is anything promised (detail/compiler.hpp)")
+        line = 64
+        symbols = support.defined_symbols(support.CACHED_SHARED, dynamic=True)
+        for name in support.REPLACEABLE_FORMS:
+            with self.subTest(name=name):
+                into_line = 16 if name in {"_ZdlPvm", "_ZdaPvm"} else 0
+                self.assertEqual(symbols[name][0] % line, into_line)
 
     def test_library_defines_no_operator(self):
         self.assertEqual(forms(support.defined_symbols(support.LIBRARY)), {})

@@ -10,6 +10,14 @@
 /// Called so often that where it begins is felt: at a line of the processor's cache, wherever the
 /// rest of a program puts it.
 #define SYSALLOC_HOT __attribute__((aligned(64)))
+/// The same for the sized operator delete, which is longer than a line: 16 bytes into one. Where
+/// its second line begins makes a tenth of a batch of deallocations (docs/cached.md). The attribute
+/// is the one way to say so: room before a function for those who patch it while it runs.
+#if defined(__x86_64__) && defined(__ELF__)
+#define SYSALLOC_HOT_LONG SYSALLOC_HOT __attribute__((patchable_function_entry(16, 16)))
+#else
+#define SYSALLOC_HOT_LONG SYSALLOC_HOT
+#endif
 /// Next to never called.
 #define SYSALLOC_COLD __attribute__((cold))
 
@@ -17,12 +25,14 @@
 
 #define SYSALLOC_NOINLINE __declspec(noinline)
 #define SYSALLOC_HOT
+#define SYSALLOC_HOT_LONG
 #define SYSALLOC_COLD
 
 #else
 
 #define SYSALLOC_NOINLINE
 #define SYSALLOC_HOT
+#define SYSALLOC_HOT_LONG
 #define SYSALLOC_COLD
 
 #endif
