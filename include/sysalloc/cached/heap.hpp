@@ -937,7 +937,7 @@ class Heap {
     }
     const std::lock_guard lock(shard.mutex);
     shard.purge_mark = shard.resident_free();
-    if (!empty_too && gave != 0) shard.patience.gave(gave);
+    if (!empty_too && gave != 0) shard.patience.gave(gave, Shard::patience_bounds);
   }
 
   /// Gives back the whole pages within each run of free blocks, those that were not already.

@@ -14,43 +14,42 @@
 
 namespace sysalloc::detail::cached {
 
-/// In any unit. Not synchronised: what it belongs to has a lock.
+/// In any unit. Not synchronised: what it belongs to has a lock. All zero at first, as 48 shards
+/// are in memory that a program never touches.
 class Patience {
  public:
-  /// `first` may lie idle at first, and never more than `most`.
-  constexpr Patience(std::size_t first, std::size_t most) noexcept
-      : first_(first), limit_(first), most_(most) {}
-
-  [[nodiscard]] std::size_t first() const noexcept { return first_; }
+  /// `first` may lie idle at first, and never more than `most`. The same in each call.
+  struct Bounds {
+    std::size_t first;
+    std::size_t most;
+  };
 
   /// Notes that so much was given back.
-  void gave(std::size_t amount) noexcept {
+  void gave(std::size_t amount, Bounds bounds) noexcept {
     wasted_in_a_row_ = wasted_ ? wasted_in_a_row_ + 1 : 0;
     // In parentheses: see heap.hpp.
-    if (!wasted_) limit_ = (std::max)(limit_ / 2, first_);
+    if (!wasted_) more_ = (std::max)(limit(bounds) / 2, bounds.first) - bounds.first;
     given_ = amount;
     brought_ = 0;
     wasted_ = false;
   }
 
   /// Notes that memory came into use which was not resident.
-  void brought(std::size_t amount) noexcept {
+  void brought(std::size_t amount, Bounds bounds) noexcept {
     brought_ += amount;
     if (wasted_ || given_ == 0 || brought_ < given_ / 2) return;
     wasted_ = true;
-    limit_ = (std::min)(2 * limit_, most_);
+    more_ = (std::min)(2 * limit(bounds), bounds.most) - bounds.first;
   }
 
   /// What may lie idle now.
-  [[nodiscard]] std::size_t limit() const noexcept { return limit_; }
+  [[nodiscard]] std::size_t limit(Bounds bounds) const noexcept { return bounds.first + more_; }
 
   /// How often in a row, before the last time, memory was given back for nothing.
   [[nodiscard]] unsigned wasted_in_a_row() const noexcept { return wasted_in_a_row_; }
 
  private:
-  std::size_t first_;
-  std::size_t limit_;
-  std::size_t most_;
+  std::size_t more_ = 0;     // than at first
   std::size_t given_ = 0;    // the last time
   std::size_t brought_ = 0;  // since then
   unsigned wasted_in_a_row_ = 0;

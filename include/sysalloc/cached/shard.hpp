@@ -47,7 +47,8 @@ struct alignas(64) Shard {
   std::size_t purged_bytes = 0;                    // of these, in pages that are not resident
   std::size_t purge_mark = 0;  // resident_free() when pages were last given back, or less
   std::size_t next_mark = 0;   // of what the slabs occupy
-  Patience patience{8 * MiB, few_slabs};
+  Patience patience;
+  static constexpr Patience::Bounds patience_bounds{8 * MiB, few_slabs};
 
   std::size_t threads = 0;  // that take from here; guarded by the lock of the registry
 
@@ -61,7 +62,7 @@ struct alignas(64) Shard {
       got += slab->take(info, end - got, want - got);
       const std::size_t brought = purged - slab->purged_bytes();
       purged_bytes -= brought;
-      patience.brought(brought);
+      patience.brought(brought, patience_bounds);
       if (slab->free(info) == 0) slab->unlink();
     }
     free[c] -= got;
@@ -88,7 +89,7 @@ struct alignas(64) Shard {
   /// at again? What that costs stays in proportion to what was freed. The lock is held.
   [[nodiscard]] bool has_much_free() noexcept {
     const std::size_t step = slab_bytes < few_slabs
-                                 ? patience.limit()
+                                 ? patience.limit(patience_bounds)
                                  : (std::max)(4 * MiB, slab_bytes / 64) << doublings();
     return resident_free() > purge_mark + step;
   }

@@ -67,7 +67,7 @@ class SpanHeap {
   /// It may always keep `dirty_floor` bytes, resident and free, and up to `dirty_most` when it
   /// turns out that they are wanted again and again.
   constexpr SpanHeap(std::size_t dirty_floor, std::size_t dirty_most) noexcept
-      : dirty_floor_(dirty_floor / unit_size, dirty_most / unit_size) {}
+      : dirty_floor_{dirty_floor / unit_size, dirty_most / unit_size} {}
 
   /// Takes `units` units that are resident already. A null span when there are none together in the
   /// few segments that are looked at: large heaps have many with a dirty unit or two.
@@ -113,7 +113,7 @@ class SpanHeap {
       const std::size_t limit = dirty_limit();
       if (dirty_units_ <= limit) return;
       keep = limit / 2;
-      dirty_floor_.gave(dirty_units_ - keep);
+      patience_.gave(dirty_units_ - keep, dirty_floor_);
     }
     purge(backend, map, keep);
   }
@@ -289,7 +289,7 @@ class SpanHeap {
     const std::uint64_t mask = span_mask(span, units);
     const auto dirty = static_cast<std::size_t>(std::popcount(segment->dirty & mask));
     dirty_units_ -= dirty;
-    dirty_floor_.brought(units - dirty);
+    patience_.brought(units - dirty, dirty_floor_);
     segment->free &= ~mask;
     segment->dirty &= ~mask;
     relink(segment);
@@ -352,15 +352,16 @@ class SpanHeap {
   }
 
   [[nodiscard]] std::size_t dirty_limit() const noexcept {
-    if (peak_units_ <= few_units) return dirty_floor_.limit();
+    if (peak_units_ <= few_units) return patience_.limit(dirty_floor_);
     // In parentheses: see heap.hpp.
-    return (std::max)(dirty_floor_.first(), peak_units_ / 64);
+    return (std::max)(dirty_floor_.first, peak_units_ / 64);
   }
 
   std::array<List, max_span_units + 1> lists_{};  // by longest free run
   List dirty_{};                                  // those with dirty units, whole ones first
   List spare_{};                                  // descriptors of segments that were given back
-  Patience dirty_floor_;                          // in units
+  Patience::Bounds dirty_floor_;                  // in units
+  Patience patience_;
   std::size_t segments_ = 0;
   std::size_t used_units_ = 0;
   std::size_t dirty_units_ = 0;
