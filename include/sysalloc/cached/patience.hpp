@@ -14,8 +14,8 @@
 
 namespace sysalloc::detail::cached {
 
-/// In any unit. Not synchronised: what it belongs to has a lock. All zero at first, as 48 shards
-/// are in memory that a program never touches.
+/// In any unit. Not synchronised: what it belongs to has a lock. All zero at first, so that a shard
+/// that is never used takes no page of a program.
 class Patience {
  public:
   /// `first` may lie idle at first, and never more than `most`. The same in each call.
