@@ -85,9 +85,7 @@ class Heap {
     ThreadCache* const cache = attach();
     if (cache == nullptr) {
       if (bypass_.load(std::memory_order_relaxed)) return backend().alloc(layout);
-      void* block = nullptr;
-      take_blocks(0, c, &block + 1, 1);
-      return block;
+      return take_block(0, c);
     }
     // The bin is empty, unless the thread got its cache just now.
     if (cache->pop_magazine(c)) {
@@ -95,13 +93,14 @@ class Heap {
       cache->set_count(c, count);
       return cache->slots(c)[count];
     }
-    grow(*cache, c);
+    const bool shares_slab = class_info[c].blocks != 1;
+    // Otherwise room for a second block is wanted only when one comes back.
+    if (shares_slab || cache->capacity[c] == 0) grow(*cache, c);
     const std::size_t capacity = cache->capacity[c];
     cache->set_limit(c, capacity);
     // In parentheses, for <windows.h> has macros with the names of these functions.
-    const std::size_t want =
-        capacity > 2 ? (std::min)(capacity / 2, ThreadCache::refill_blocks) : std::size_t{1};
-    // A class without capacity has its slots all the same, and the one block leaves at once.
+    const std::size_t want = (std::min)(capacity / 2, ThreadCache::refill_blocks);
+    if (!shares_slab || want == 0) return take_block(cache->shard, c);
     void** const slots = cache->own_slots[c];
     const std::size_t got = take_blocks(cache->shard, c, slots + want, want);
     if (got == 0) return nullptr;
@@ -416,14 +415,14 @@ class Heap {
     ready_.store(true, std::memory_order_release);
   }
 
-  static void lock_all() noexcept {
+  SYSALLOC_COLD static void lock_all() noexcept {
     for (Shard& shard : shards_) shard.mutex.lock_for_fork();
     for (SpanHeap& spans : span_heaps_) spans.mutex.lock_for_fork();
     metadata_.mutex.lock_for_fork();
     registry_mutex_.lock_for_fork();
   }
 
-  static void unlock_all() noexcept {
+  SYSALLOC_COLD static void unlock_all() noexcept {
     registry_mutex_.unlock_after_fork();
     metadata_.mutex.unlock_after_fork();
     for (SpanHeap& spans : span_heaps_) spans.mutex.unlock_after_fork();
@@ -432,7 +431,7 @@ class Heap {
 
   /// The caches of threads that the child does not have wait for its next need of a slab. The slabs
   /// and units of which those threads were giving pages back are free again at once.
-  static void unlock_in_child() noexcept {
+  SYSALLOC_COLD static void unlock_in_child() noexcept {
     for (ThreadCache* cache = caches_; cache != nullptr;) {
       ThreadCache* const next = cache->next;
       if (cache->bins.data() != bins()) {
@@ -446,7 +445,7 @@ class Heap {
     unlock_all();
   }
 
-  static void recover() noexcept {
+  SYSALLOC_COLD static void recover() noexcept {
     for (SpanHeap& spans : span_heaps_) {
       spans.recover(map, [](Slab& slab) {
         if (!slab.in_transit) return;
@@ -540,10 +539,10 @@ class Heap {
     const ClassInfo& info = class_info[c];
     const std::size_t capacity = cache.capacity[c];
     if (capacity == info.cache_max) return;
-    std::size_t wanted = capacity == 0 ? ThreadCache::first_capacity : 2 * capacity;
+    std::size_t wanted = 2 * capacity;
+    if (capacity == 0) wanted = info.blocks == 1 ? 1 : ThreadCache::first_capacity;
     if (wanted > info.cache_max) wanted = info.cache_max;
     const std::size_t bytes = (wanted - capacity) * info.size;
-    if (bytes > ThreadCache::budget) return;
     // A full budget moves from the classes that were not used for longest: each is looked at in
     // turn, and one that is in use grows back.
     for (std::size_t tries = 0; cache.granted + bytes > ThreadCache::budget; ++tries) {
@@ -567,7 +566,7 @@ class Heap {
   }
 
   /// Empties the bin of a class.
-  static void empty(ThreadCache& cache, SizeClass c) noexcept {
+  SYSALLOC_NOINLINE static void empty(ThreadCache& cache, SizeClass c) noexcept {
     do {
       const std::size_t count = cache.count(c);
       if (count == 0) continue;
@@ -606,6 +605,13 @@ class Heap {
     return got;
   }
 
+  /// One block for a thread that has no room for more; nullptr without memory.
+  static void* take_block(std::size_t shard_index, SizeClass c) noexcept {
+    void* block = nullptr;
+    take_blocks(shard_index, c, &block + 1, 1);
+    return block;
+  }
+
   static Slab* new_slab(std::size_t shard_index, SizeClass c) noexcept {
     const ClassInfo& info = class_info[c];
     Slab* const slab = take_descriptor(shard_index, c);
@@ -616,7 +622,10 @@ class Heap {
     if (span.base == 0 && empty_magazines()) span = spans.take_dirty(info.units);
     if (span.base == 0 && reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
     const bool resident = span.base != 0;
-    if (!resident) span = spans.take(backend(), map, metadata_, info.units);
+    if (!resident) {
+      spans.purge_instead(info.units);
+      span = spans.take(backend(), map, metadata_, info.units);
+    }
     if (span.base == 0) {
       give_descriptor(shard_index, slab);
       return nullptr;
@@ -802,7 +811,8 @@ class Heap {
   }
 
   /// Takes an empty slab apart. The shard's lock is held.
-  static void retire(Shard& shard, Slab& slab, const ClassInfo& info, List& empties) noexcept {
+  SYSALLOC_NOINLINE static void retire(Shard& shard, Slab& slab, const ClassInfo& info,
+                                       List& empties) noexcept {
     const SizeClass c = slab.size_class();
     if (slab.linked()) slab.unlink();
     --shard.slabs[c];
@@ -837,7 +847,7 @@ class Heap {
 
   /// Before a slab is made of memory that is not resident yet: gives up what the thread has in
   /// magazines. False when that is nothing.
-  static bool empty_magazines() noexcept {
+  SYSALLOC_NOINLINE static bool empty_magazines() noexcept {
     if (bins() == no_bins.data() || cache_of(bins())->magazine_bytes == 0) return false;
     ThreadCache& cache = *cache_of(bins());
     for (std::size_t i = 1; i < class_count; ++i) {
@@ -852,7 +862,7 @@ class Heap {
   /// that are the last of their class and hold no block; and if much is free in the others, the
   /// pages of that. False when the shard has not grown since: classes that take turns would empty
   /// each other.
-  static bool reclaim(Shard& shard) noexcept {
+  SYSALLOC_NOINLINE static bool reclaim(Shard& shard) noexcept {
     const bool grown = [&shard] {
       const std::lock_guard lock(shard.mutex);
       return shard.passes_mark();
@@ -860,8 +870,7 @@ class Heap {
     if (!grown) return false;
     if (bins() != no_bins.data()) {
       ThreadCache& cache = *cache_of(bins());
-      for (std::size_t i = class_of(ThreadCache::small_size) + std::size_t{1}; i < class_count;
-           ++i) {
+      for (std::size_t i = class_of(small_size) + std::size_t{1}; i < class_count; ++i) {
         empty(cache, static_cast<SizeClass>(i));
       }
     }

@@ -32,6 +32,7 @@
 #include <sysalloc/cached/patience.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
+#include <sysalloc/detail/compiler.hpp>
 
 namespace sysalloc::detail::cached {
 
@@ -131,14 +132,12 @@ class SpanHeap {
         segment = purgeable(keep == 0);
         if (segment == nullptr) return;
         whole = segment->whole();
-        // In transit: neither free nor dirty until the system has them.
         taken = whole ? segment->free : segment->dirty;
-        dirty_units_ -= static_cast<std::size_t>(std::popcount(segment->dirty));
-        segment->free &= ~taken;
-        segment->dirty = 0;
-        unlink(segment);
-        if (!whole) link(segment);
-        if (whole) --segments_;
+        hold(segment, taken);
+        if (whole) {
+          unlink(segment);
+          --segments_;
+        }
       }
       release_units(segment->base, taken);
       if (whole) {
@@ -152,6 +151,28 @@ class SpanHeap {
         segment->free |= taken;
         relink(segment);
       }
+    }
+  }
+
+  /// Before `units` units that are not resident come into use: gives back as many that are, but lie
+  /// scattered. So a heap of small gaps does not grow by what does not fit into them.
+  SYSALLOC_NOINLINE void purge_instead(std::size_t units) noexcept {
+    while (units != 0) {
+      Segment* segment = nullptr;
+      std::uint64_t taken = 0;
+      {
+        const std::lock_guard lock(mutex);
+        if (dirty_.empty()) return;
+        segment = static_cast<Segment::Dirty*>(dirty_.next)->segment;
+        taken = segment->dirty;
+        while (static_cast<std::size_t>(std::popcount(taken)) > units) taken &= taken - 1;
+        hold(segment, taken);
+      }
+      units -= static_cast<std::size_t>(std::popcount(taken));
+      release_units(segment->base, taken);
+      const std::lock_guard lock(mutex);
+      segment->free |= taken;
+      relink(segment);
     }
   }
 
@@ -269,6 +290,14 @@ class SpanHeap {
     link(segment);
   }
 
+  // Puts free units in transit: neither free nor dirty until the system has their pages.
+  void hold(Segment* segment, std::uint64_t units) noexcept {
+    dirty_units_ -= static_cast<std::size_t>(std::popcount(segment->dirty & units));
+    segment->free &= ~units;
+    segment->dirty &= ~units;
+    relink(segment);
+  }
+
   Span take_free(std::size_t units) noexcept {
     for (std::size_t length = units; length <= max_span_units; ++length) {
       if (lists_[length].empty()) continue;
@@ -299,8 +328,8 @@ class SpanHeap {
   }
 
   template <class Backend>
-  [[nodiscard]] bool add_segment(const Backend& backend, PageMap& map,
-                                 Metadata& metadata) noexcept {
+  [[nodiscard]] SYSALLOC_NOINLINE bool add_segment(const Backend& backend, PageMap& map,
+                                                   Metadata& metadata) noexcept {
     void* const memory = backend.alloc(segment_layout());
     if (memory == nullptr) return false;
     const auto base = reinterpret_cast<std::uintptr_t>(memory);

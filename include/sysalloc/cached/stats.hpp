@@ -10,6 +10,7 @@
 #include <sysalloc/cached/heap.hpp>
 #include <sysalloc/cached/report.hpp>
 #include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/fatal.hpp>
 
 namespace sysalloc {
@@ -69,7 +70,7 @@ CachedStats gather() noexcept {
 }
 
 /// Writes the table to the standard error. Allocates nothing.
-inline void print(const CachedStats& stats) noexcept {
+SYSALLOC_COLD inline void print(const CachedStats& stats) noexcept {
   const auto line = [](const char* name, std::size_t value, const char* unit) {
     Text text;
     text << "  " << name;

@@ -12,8 +12,9 @@
 //
 // Where little dies it may all stay: the way back to the slabs and out again costs more than a
 // block that lies somewhere in the processor's second cache. For that an array is continued in
-// magazines, up to magazine_max bytes of blocks in all, until the heap would grow otherwise. Only
-// when more dies than fits does all of it go.
+// magazines, as far as the thread's budget goes, until the heap would grow otherwise. Only when
+// more dies than fits does all of it go. The arrays themselves are short: a program uses most
+// classes a little, and each array that it uses is a page of its memory.
 //
 // Below the first slot of each array stands a null pointer. An allocation reads the slot below
 // `top`: null means empty, so there is no second variable to compare with. A deallocation compares
@@ -64,7 +65,7 @@ struct Magazine {
 struct alignas(64) ThreadCache {
   /// A cache never holds more than this many bytes of blocks.
   static constexpr std::size_t budget = 2 * MiB - 64 * KiB;
-  /// The capacity that a class begins with, in blocks.
+  /// The capacity that a class begins with, in blocks; where each has a slab to itself, one.
   static constexpr std::size_t first_capacity = 8;
   /// The most blocks that a refill brings: two words of a bitmap. More would only push what the
   /// program works on out of the processor's first cache.
@@ -73,10 +74,6 @@ struct alignas(64) ThreadCache {
   static constexpr std::size_t streak_limit = 128;
   static constexpr std::size_t streak_keep = 16;
 
-  /// Blocks up to here are small: many are little memory. Larger ones are kept for less long.
-  static constexpr std::size_t small_size = 1 * KiB;
-  /// What the magazines of a thread hold at most, in bytes of blocks; part of the budget.
-  static constexpr std::size_t magazine_max = 512 * KiB;
   /// How many times in a row a bin that had more die than fits is then emptied without magazines:
   /// what goes back from these all at once has left the processor's first cache.
   static constexpr std::uint8_t magazine_rest = 32;
@@ -157,7 +154,7 @@ struct alignas(64) ThreadCache {
   /// May the array of class `c` be continued in one more?
   [[nodiscard]] bool may_add_magazine(SizeClass c) const noexcept {
     const std::size_t bytes = magazine_room(c) * class_info[c].size;
-    return bytes != 0 && magazine_bytes + bytes <= magazine_max && granted + bytes <= budget;
+    return bytes != 0 && granted + bytes <= budget;
   }
 
   /// Continues the array that the bin's top is in, which is full, in a magazine.

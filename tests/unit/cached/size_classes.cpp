@@ -75,8 +75,11 @@ TEST_CASE("a slab's blocks lie within it, and a byte of the page map has room fo
     // No unit without a block, and no room for another one.
     CHECK((std::size_t{info.blocks} + 1) * info.size > info.units * c::unit_size);
     CHECK((info.size > c::max_slab_size || info.units <= 4));
-    CHECK(info.cache_max >= 2);
-    CHECK((info.cache_max * std::size_t{info.size} <= c::cache_max_bytes || info.cache_max <= 4));
+    CHECK((info.cache_max >= 4) == (info.size <= c::cached_max_size));
+    const std::size_t cached = info.cache_max * std::size_t{info.size};
+    CHECK((cached <= c::cache_max_bytes || info.cache_max <= 4));
+    CHECK((info.size > c::small_size || cached <= c::cache_max_bytes / 2));
+    CHECK((info.size <= c::cached_max_size || cached == 0));
   }
 }
 
