@@ -98,6 +98,33 @@ TEST_CASE("purge gives everything back but what describes the rest") {
   CHECK(stats.metadata < 2 << 20);
 }
 
+TEST_CASE("resident memory into which a block does not fit goes before other memory comes") {
+  struct Here {};
+  using Fresh = sysalloc::Cached<tests::Backend<Here>>;
+  constexpr std::size_t gap = 3 * c::unit_size;
+  constexpr std::size_t larger = 4 * c::unit_size;
+  std::vector<void*> blocks(30);
+  for (void*& block : blocks) block = Fresh{}.alloc(layout(gap));
+  for (std::size_t i = 0; i < blocks.size(); i += 2) Fresh{}.dealloc(blocks[i], layout(gap));
+  std::size_t dirty = blocks.size() / 2 * gap;
+  REQUIRE(Fresh::stats().dirty == dirty);
+  for (std::size_t i = 0; i < 8; i += 2) {
+    blocks[i] = Fresh{}.alloc(layout(larger));
+    CHECK(blocks[i] != nullptr);
+    dirty -= larger;
+    CHECK(Fresh::stats().dirty == dirty);
+  }
+  // What fits still does.
+  void* const fits = Fresh{}.alloc(layout(gap));
+  CHECK(Fresh::stats().dirty == dirty - gap);
+  Fresh{}.dealloc(fits, layout(gap));
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (i % 2 == 1) Fresh{}.dealloc(blocks[i], layout(gap));
+    if (i % 2 == 0 && i < 8) Fresh{}.dealloc(blocks[i], layout(larger));
+  }
+  CHECK(Fresh::stats().live == 0);
+}
+
 TEST_CASE("purge keeps the blocks") {
   std::vector<std::pair<void*, Layout>> blocks;
   tests::Random random(tests::seed());
