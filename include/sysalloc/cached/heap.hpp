@@ -67,7 +67,7 @@ template <GlobalAlloc Backend>
 class Heap {
  public:
   /// The bins of the calling thread.
-  [[nodiscard]] static Bin* bins() noexcept { return ThreadBins::get(); }
+  [[nodiscard]] static Bins* bins() noexcept { return ThreadBins::get(); }
 
   static inline constinit PageMap map{};
   static inline constinit Hints hints{};
@@ -137,7 +137,11 @@ class Heap {
           wrong_sizes_.fetch_add(1, std::memory_order_relaxed);
         }
         hints.set(ptr, kind);
-        dealloc_block(ptr, kind);
+        if (size == 0 && scaled(kind) <= Deferred::max_class) {
+          defer(ptr, kind);
+        } else {
+          dealloc_block(ptr, kind);
+        }
     }
   }
 
@@ -202,7 +206,7 @@ class Heap {
   /// Empties the calling thread's cache and gives everything that holds no block to the system and
   /// the backend.
   static void purge() noexcept {
-    if (bins() != no_bins.data()) drain(*cache_of(bins()));
+    if (bins() != &no_bins) drain(*cache_of(bins()));
     while (drain_orphan()) {
     }
     for (Shard& shard : shards_) purge_slabs(shard, true);
@@ -250,6 +254,10 @@ class Heap {
           counts[c].cached += cache->count(static_cast<SizeClass>(c)) +
                               cache->stored[c].load(std::memory_order_relaxed);
         }
+        for (const Deferred::Entry& entry : cache->deferred.entries) {
+          const auto c = entry.size_class.load(std::memory_order_relaxed);
+          if (c != 0) ++counts[unscaled(static_cast<ScaledClass>(c))].cached;
+        }
       }
     }
   }
@@ -290,6 +298,31 @@ class Heap {
     }
   }
 
+  /// Puts a block in the queue of those that were freed without their size, and the one that it
+  /// takes the place of into its bin.
+  static void defer(void* ptr, SizeClass c) noexcept {
+    ThreadCache* const cache = attach();
+    if (cache == nullptr) {
+      put_blocks(&ptr, 1, c);
+      return;
+    }
+    Deferred::Entry& oldest = cache->deferred.oldest();
+    cache->deferred.advance();
+    const Deferred::Taken before = oldest.take();
+    oldest.set(ptr, scaled(c));
+    if (before.block != nullptr) dealloc_block(before.block, before.size_class);
+  }
+
+  /// Puts those blocks in that queue that `which` says into their slabs.
+  template <class Which>
+  static void put_deferred(ThreadCache& cache, Which which) noexcept {
+    for (Deferred::Entry& entry : cache.deferred.entries) {
+      if (!which(entry)) continue;
+      Deferred::Taken taken = entry.take();
+      if (taken.block != nullptr) put_blocks(&taken.block, 1, taken.size_class);
+    }
+  }
+
   static void dealloc_block(void* ptr, SizeClass c) noexcept {
     ThreadCache* const cache = attach();
     if (cache == nullptr) {
@@ -314,7 +347,7 @@ class Heap {
   /// The cache of the calling thread, made if need be. nullptr when it has to go without: memory
   /// checkers, no memory for one, or a thread at its very end.
   static ThreadCache* attach() noexcept {
-    if (bins() != no_bins.data()) [[likely]] {
+    if (bins() != &no_bins) [[likely]] {
       return cache_of(bins());
     }
     return attach_slow();
@@ -345,7 +378,7 @@ class Heap {
       thread_caches_.fetch_add(1, std::memory_order_relaxed);
     }
     // Where the system cannot call back at its end, the cache would be lost with the thread.
-    if (!ThreadBins::set(cache->bins.data())) {
+    if (!ThreadBins::set(cache)) {
       const std::lock_guard lock(registry_mutex_);
       keep_unused(cache);
       return nullptr;
@@ -369,8 +402,8 @@ class Heap {
 
   /// What happens to a thread's bins when it ends.
   struct AtThreadEnd {
-    static constexpr Bin* none() noexcept { return no_bins.data(); }
-    static void at_end(Bin* bins) noexcept {
+    static constexpr Bins* none() noexcept { return &no_bins; }
+    static void at_end(Bins* bins) noexcept {
       ThreadCache* const cache = cache_of(bins);
       drain(*cache);
       const std::lock_guard lock(registry_mutex_);
@@ -378,10 +411,10 @@ class Heap {
       keep_unused(cache);
     }
   };
-  using ThreadBins = os::PerThread<Bin, AtThreadEnd>;
+  using ThreadBins = os::PerThread<Bins, AtThreadEnd>;
 
-  /// The cache that a thread's bins are the beginning of.
-  static ThreadCache* cache_of(Bin* bins) noexcept { return reinterpret_cast<ThreadCache*>(bins); }
+  /// The cache that a thread's bins are of, unless these are no_bins.
+  static ThreadCache* cache_of(Bins* bins) noexcept { return static_cast<ThreadCache*>(bins); }
 
   /// Keeps a cache for the next thread. The lock of the registry is held.
   static void keep_unused(ThreadCache* cache) noexcept {
@@ -434,7 +467,7 @@ class Heap {
   SYSALLOC_COLD static void unlock_in_child() noexcept {
     for (ThreadCache* cache = caches_; cache != nullptr;) {
       ThreadCache* const next = cache->next;
-      if (cache->bins.data() != bins()) {
+      if (cache != bins()) {
         unregister(*cache);
         cache->next = orphans_.load(std::memory_order_relaxed);
         orphans_.store(cache, std::memory_order_relaxed);
@@ -468,6 +501,13 @@ class Heap {
     }
     // One that was just put into use, or out of it, may be in this list and in use.
     cache->spare = nullptr;
+    // Block and class may be of two (deferred.hpp).
+    for (Deferred::Entry& entry : cache->deferred.entries) {
+      void* const block = entry.ptr.load(std::memory_order_relaxed);
+      if (block == nullptr) continue;
+      const SizeClass c = map.kind(block);
+      entry.set(block, c < class_count ? scaled(c) : ScaledClass{0});
+    }
     drain(*cache);
     const std::lock_guard lock(registry_mutex_);
     keep_unused(cache);
@@ -519,6 +559,10 @@ class Heap {
     if (cache.magazine[c].load(std::memory_order_relaxed) != nullptr) {
       cache.resting[c] = ThreadCache::magazine_rest;
     }
+    // A block that was freed twice may wait there while the other one goes.
+    put_deferred(cache, [c](const Deferred::Entry& entry) {
+      return entry.size_class.load(std::memory_order_relaxed) == scaled(c);
+    });
     void** const slots = cache.slots(c);
     const std::size_t count = cache.count(c);
     // Of a magazine no more than the class's own array takes.
@@ -556,6 +600,7 @@ class Heap {
   }
 
   static void drain(ThreadCache& cache) noexcept {
+    put_deferred(cache, [](const Deferred::Entry&) { return true; });
     for (std::size_t i = 1; i < class_count; ++i) {
       flush(cache, static_cast<SizeClass>(i));
     }
@@ -619,7 +664,7 @@ class Heap {
     // The first few shards have one together: a program with few threads needs no more.
     SpanHeap& spans = span_heaps_[shard_index * span_heaps_.size() / shard_count];
     Span span = spans.take_dirty(info.units);
-    if (span.base == 0 && empty_magazines()) span = spans.take_dirty(info.units);
+    if (span.base == 0 && give_up_much()) span = spans.take_dirty(info.units);
     if (span.base == 0 && reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
     const bool resident = span.base != 0;
     if (!resident) {
@@ -846,15 +891,19 @@ class Heap {
   // Pages of slabs that hold other blocks still, and memory that lies idle.
 
   /// Before a slab is made of memory that is not resident yet: gives up what the thread has in
-  /// magazines. False when that is nothing.
-  SYSALLOC_NOINLINE static bool empty_magazines() noexcept {
-    if (bins() == no_bins.data() || cache_of(bins())->magazine_bytes == 0) return false;
+  /// magazines, and its blocks that have a slab to themselves. False when that is nothing.
+  SYSALLOC_NOINLINE static bool give_up_much() noexcept {
+    if (bins() == &no_bins) return false;
     ThreadCache& cache = *cache_of(bins());
+    bool gave = false;
     for (std::size_t i = 1; i < class_count; ++i) {
       const auto c = static_cast<SizeClass>(i);
-      if (cache.magazine[c].load(std::memory_order_relaxed) != nullptr) empty(cache, c);
+      const bool much = cache.magazine[c].load(std::memory_order_relaxed) != nullptr ||
+                        (class_info[c].blocks == 1 && cache.count(c) != 0);
+      if (much) empty(cache, c);
+      gave |= much;
     }
-    return true;
+    return gave;
   }
 
   /// Before a slab for `shard` is made of memory that is not resident yet: gives up what that could
@@ -868,7 +917,7 @@ class Heap {
       return shard.passes_mark();
     }();
     if (!grown) return false;
-    if (bins() != no_bins.data()) {
+    if (bins() != &no_bins) {
       ThreadCache& cache = *cache_of(bins());
       for (std::size_t i = class_of(small_size) + std::size_t{1}; i < class_count; ++i) {
         empty(cache, static_cast<SizeClass>(i));

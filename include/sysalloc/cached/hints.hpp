@@ -30,14 +30,14 @@ namespace sysalloc::detail::cached {
 
 class Hints {
  public:
-  /// Does a hint tell the size class of the block at `ptr`? Writes it to `c`: 0, which is no class,
-  /// for a null pointer.
-  [[nodiscard]] bool find(const void* ptr, ScaledClass& c) const noexcept {
+  /// Does a hint tell the size class of the block at `ptr`, and is it at most `most`? Writes it to
+  /// `c`: 0, which is no class, for a null pointer.
+  [[nodiscard]] bool find(const void* ptr, ScaledClass most, ScaledClass& c) const noexcept {
     const std::uint64_t unit = unit_of(ptr);
     const std::uint32_t hint = hints_[index(unit)].load(std::memory_order_relaxed);
     const std::uint64_t told = hint - unit;
     c = static_cast<ScaledClass>(told);
-    return told <= class_mask;
+    return told <= most;
   }
 
   /// Does a hint tell that the block at `ptr` is of class `c`? For class 0, anything.
@@ -56,12 +56,12 @@ class Hints {
   /// Clears the hint of that unit, if there is one.
   void clear(const void* ptr) noexcept {
     ScaledClass c;
-    if (find(ptr, c)) hints_[index(unit_of(ptr))].store(0, std::memory_order_relaxed);
+    if (find(ptr, class_mask, c)) hints_[index(unit_of(ptr))].store(0, std::memory_order_relaxed);
   }
 
  private:
   static constexpr std::size_t count = std::size_t{1} << (32 - unit_shift);
-  static constexpr std::uint64_t class_mask = 0xffff;
+  static constexpr ScaledClass class_mask = 0xffff;
   static_assert(count == class_mask + 1);
 
   // In 64 bits: of an address beyond those that a heap uses it is more than any hint.

@@ -32,6 +32,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <sysalloc/cached/deferred.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <utility>
 
@@ -46,10 +47,15 @@ struct Bin {
 
 static_assert(sizeof(Bin) == class_scale);
 
-/// The bin of a class among a thread's bins.
-inline Bin& bin_at(Bin* bins, ScaledClass c) noexcept {
-  return *reinterpret_cast<Bin*>(reinterpret_cast<std::byte*>(bins) + c);
-}
+/// What the fast paths need of a thread.
+struct Bins {
+  std::array<Bin, class_count> bins;
+  Deferred deferred;
+
+  [[nodiscard]] Bin& at(std::size_t scaled_class) noexcept {
+    return *reinterpret_cast<Bin*>(reinterpret_cast<std::byte*>(bins.data()) + scaled_class);
+  }
+};
 
 /// Where an array of slots goes on (Bonwick and Adams, "Magazines and Vmem", have the name). Comes
 /// from the metadata.
@@ -62,9 +68,9 @@ struct Magazine {
   std::array<void*, slot_count> slots;
 };
 
-struct alignas(64) ThreadCache {
-  /// A cache never holds more than this many bytes of blocks.
-  static constexpr std::size_t budget = 2 * MiB - 64 * KiB;
+struct alignas(64) ThreadCache : Bins {
+  /// The bins never hold more than this many bytes of blocks: 2 MiB with what else a thread keeps.
+  static constexpr std::size_t budget = 2 * MiB - 64 * KiB - Deferred::count * Deferred::max_size;
   /// The capacity that a class begins with, in blocks; where each has a slab to itself, one.
   static constexpr std::size_t first_capacity = 8;
   /// The most blocks that a refill brings: two words of a bitmap. More would only push what the
@@ -81,7 +87,6 @@ struct alignas(64) ThreadCache {
   /// full as that for a while does not change arrays with each block.
   static constexpr std::size_t magazine_first = 64;
 
-  std::array<Bin, class_count> bins;
   std::array<void**, class_count> own_slots;
   std::array<std::atomic<Magazine*>, class_count> magazine;    // in use instead, or null
   std::array<std::atomic<std::uint32_t>, class_count> stored;  // blocks in the arrays below that
@@ -212,11 +217,10 @@ constexpr std::size_t ThreadCache::bytes() noexcept {
 /// The bins of a thread that has no cache: nothing to take, no room to put. With them, the fast
 /// path of a thread's first call needs no test of its own. Never written to.
 inline constinit std::array<void*, 1> no_slots{nullptr};
-inline constinit std::array<Bin, class_count> no_bins =
-    []<std::size_t... I>(std::index_sequence<I...>) {
-      return std::array<Bin, class_count>{
-          {(static_cast<void>(I), Bin{no_slots.data() + 1, no_slots.data() + 1})...}};
-    }(std::make_index_sequence<class_count>{});
+inline constinit Bins no_bins = []<std::size_t... I>(std::index_sequence<I...>) {
+  return Bins{.bins = {(static_cast<void>(I), Bin{no_slots.data() + 1, no_slots.data() + 1})...},
+              .deferred = {}};
+}(std::make_index_sequence<class_count>{});
 
 }  // namespace sysalloc::detail::cached
 
