@@ -9,13 +9,6 @@
 
 #include "support.hpp"
 
-#if !defined(_WIN32)
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <atomic>
-#endif
-
 namespace {
 
 namespace c = sysalloc::detail::cached;
@@ -118,43 +111,4 @@ TEST_CASE("a thread that ends leaves no block that waits") {
     CHECK(H::stats().cached == 0);
   }
   check_nothing_is_lost<H>();
-}
-
-TEST_CASE("a child taken while another thread frees without sizes") {
-#if defined(_WIN32)
-  tests::not_checked("fork", "there is none");
-#elif defined(__SANITIZE_ADDRESS__)
-  tests::not_checked("fork", "g++ 12's AddressSanitizer does not take its own locks at a fork");
-#else
-  using H = Heap<4>;
-  std::atomic<bool> ready{false};
-  std::atomic<bool> stop{false};
-  std::thread other([&] {
-    tests::Random random(tests::seed());
-    while (!stop) {
-      H{}.dealloc_unsized(H{}.alloc(layout(16 + random() % 2000)), align);
-      ready = true;
-    }
-  });
-  while (!ready) std::this_thread::yield();
-  int faults = 0;
-  for (std::size_t i = tests::emulated() ? 100 : tests::steps(3000); i != 0; --i) {
-    const pid_t child = fork();
-    if (child == 0) {
-      alarm(120);
-      tests::leaks_are_expected();
-      // Ends the program if a block is found twice, or with the class of another.
-      H::purge();
-      const sysalloc::CachedStats stats = H::stats();
-      // Refills on their way at that instant are lost, and count as live.
-      _exit(stats.cached == 0 && stats.live <= std::size_t{256} << 10 ? 0 : 1);
-    }
-    int status = -1;
-    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) ++faults;
-  }
-  stop = true;
-  other.join();
-  CHECK(faults == 0);
-  check_nothing_is_lost<H>();
-#endif
 }
