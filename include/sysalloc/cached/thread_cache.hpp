@@ -94,9 +94,8 @@ struct alignas(64) ThreadCache : Bins {
   std::array<std::uint16_t, class_count> capacity;  // in blocks; a bin's limit is this or less
   ThreadCache* next;                                // in the list of all, or of the unused ones
   ThreadCache* prev;
-  std::size_t granted;         // bytes of blocks that all the limits together allow
-  std::size_t magazine_bytes;  // of these, what the magazines may hold
-  Magazine* spare;             // magazines that are not in use, linked by `below`
+  std::size_t granted;  // bytes of blocks that all the limits together allow
+  Magazine* spare;      // magazines that are not in use, linked by `below`
   std::uint16_t shard;
   SizeClass next_victim;  // where the search for a class to shrink goes on
 
@@ -206,7 +205,6 @@ struct alignas(64) ThreadCache : Bins {
     stored[c].store(stored[c].load(std::memory_order_relaxed) + static_cast<std::uint32_t>(below),
                     std::memory_order_relaxed);
     granted += may_hold * class_info[c].size;
-    magazine_bytes += may_hold * class_info[c].size;
   }
 };
 

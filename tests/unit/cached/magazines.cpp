@@ -96,6 +96,32 @@ TEST_CASE("a small container that dies stays in the thread's cache, and is built
   check_nothing_is_lost<H>();
 }
 
+TEST_CASE("it stays while large blocks come and go that find their place without it") {
+  using H = Heap<5>;
+  tests::Random random(tests::seed());
+  // As a vector grows: each is freed when the next one is there.
+  const auto grow = [] {
+    void* last = nullptr;
+    std::size_t last_size = 0;
+    for (std::size_t bytes = 50'000; bytes < 1'000'000; bytes += bytes / 2) {
+      void* const next = H{}.alloc(layout(bytes));
+      CHECK(next != nullptr);
+      H{}.dealloc(last, layout(last_size));
+      last = next;
+      last_size = bytes;
+    }
+    H{}.dealloc(last, layout(last_size));
+  };
+  // At first the heap grows, and before it does all goes that the thread keeps.
+  for (int round = 0; round < 40; ++round) {
+    std::vector<void*> blocks = build<H>(few);
+    destroy<H>(blocks, random);
+    grow();
+    if (round >= 20) CHECK(class_of_blocks<H>().blocks_cached >= few);
+  }
+  check_nothing_is_lost<H>();
+}
+
 TEST_CASE("of a container that is larger, little stays") {
   using H = Heap<1>;
   tests::Random random(tests::seed());
