@@ -664,12 +664,13 @@ class Heap {
     // The first few shards have one together: a program with few threads needs no more.
     SpanHeap& spans = span_heaps_[shard_index * span_heaps_.size() / shard_count];
     Span span = spans.take_dirty(info.units);
-    if (span.base == 0 && give_up_spans()) span = spans.take_dirty(info.units);
+    const bool make_room = span.base == 0 && spans.may_make_room(info.units);
+    if (make_room && give_up_spans()) span = spans.take_dirty(info.units);
     if (span.base == 0 && give_up_magazines()) span = spans.take_dirty(info.units);
     if (span.base == 0 && reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
     const bool resident = span.base != 0;
     if (!resident) {
-      spans.purge_instead(info.units);
+      if (make_room) spans.purge_instead(info.units);
       span = spans.take(backend(), map, metadata_, info.units);
     }
     if (span.base == 0) {
