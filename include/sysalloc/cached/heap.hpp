@@ -604,8 +604,8 @@ class Heap {
     for (std::size_t i = 1; i < class_count; ++i) {
       flush(cache, static_cast<SizeClass>(i));
     }
-    // It is, but for a cache that was copied by a fork in the middle of a change.
-    cache.granted = 0;
+    // They are, but for a cache that was copied by a fork in the middle of a change.
+    cache.granted = cache.magazine_bytes = 0;
     cache.resting.fill(0);
     for (auto& blocks : cache.stored) blocks.store(0, std::memory_order_relaxed);
   }
@@ -664,13 +664,11 @@ class Heap {
     // The first few shards have one together: a program with few threads needs no more.
     SpanHeap& spans = span_heaps_[shard_index * span_heaps_.size() / shard_count];
     Span span = spans.take_dirty(info.units);
-    const bool make_room = span.base == 0 && spans.may_make_room(info.units);
-    if (make_room && give_up_spans()) span = spans.take_dirty(info.units);
-    if (span.base == 0 && give_up_magazines()) span = spans.take_dirty(info.units);
+    if (span.base == 0 && empty_magazines()) span = spans.take_dirty(info.units);
     if (span.base == 0 && reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
     const bool resident = span.base != 0;
     if (!resident) {
-      if (make_room) spans.purge_instead(info.units);
+      spans.purge_instead(info.units);
       span = spans.take(backend(), map, metadata_, info.units);
     }
     if (span.base == 0) {
@@ -892,33 +890,16 @@ class Heap {
   // -------------------------------------------------------------------------------------------
   // Pages of slabs that hold other blocks still, and memory that lies idle.
 
-  /// Before a slab is made of memory that is not resident yet: gives up what the thread has cached
-  /// of the classes that `which` says. False when that is nothing.
-  template <class Which>
-  static bool give_up(Which which) noexcept {
-    if (bins() == &no_bins) return false;
+  /// Before a slab is made of memory that is not resident yet: gives up what the thread has in
+  /// magazines. False when that is nothing.
+  SYSALLOC_NOINLINE static bool empty_magazines() noexcept {
+    if (bins() == &no_bins || cache_of(bins())->magazine_bytes == 0) return false;
     ThreadCache& cache = *cache_of(bins());
-    bool gave = false;
     for (std::size_t i = 1; i < class_count; ++i) {
       const auto c = static_cast<SizeClass>(i);
-      if (!which(cache, c)) continue;
-      empty(cache, c);
-      gave = true;
+      if (cache.magazine[c].load(std::memory_order_relaxed) != nullptr) empty(cache, c);
     }
-    return gave;
-  }
-
-  /// Blocks that have a slab to themselves.
-  SYSALLOC_NOINLINE static bool give_up_spans() noexcept {
-    return give_up([](const ThreadCache& cache, SizeClass c) {
-      return class_info[c].blocks == 1 && cache.count(c) != 0;
-    });
-  }
-
-  SYSALLOC_NOINLINE static bool give_up_magazines() noexcept {
-    return give_up([](const ThreadCache& cache, SizeClass c) {
-      return cache.magazine[c].load(std::memory_order_relaxed) != nullptr;
-    });
+    return true;
   }
 
   /// Before a slab for `shard` is made of memory that is not resident yet: gives up what that could

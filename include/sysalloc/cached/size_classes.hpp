@@ -100,7 +100,7 @@ inline constexpr std::size_t cache_max_bytes = 64 * KiB;
 inline constexpr std::size_t small_size = 1 * KiB;
 /// And none at all above this: finding a span costs little against what is done with so large a
 /// block, and a few of them would take the place of all others.
-inline constexpr std::size_t cached_max_size = 128 * KiB;
+inline constexpr std::size_t cached_max_size = 64 * KiB;
 
 constexpr ClassInfo class_info_of(std::size_t size_class) noexcept {
   const std::size_t size = class_to_size_slow(size_class);

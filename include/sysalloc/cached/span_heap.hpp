@@ -154,33 +154,27 @@ class SpanHeap {
     }
   }
 
-  /// Shall room for `units` units be made in what is resident, rather than the heap grow by them?
-  /// In all for no more than twice what was ever in use: for what comes and goes, room would be
-  /// made each time, where a heap that may grow a little has it after a while.
-  [[nodiscard]] bool may_make_room(std::size_t units) noexcept {
-    const std::lock_guard lock(mutex);
-    if (made_room_ >= 2 * peak_units_) return false;
-    made_room_ += units;
-    return true;
-  }
-
   /// Before `units` units that are not resident come into use: gives back as many that are, but lie
-  /// scattered. So a heap of small gaps does not grow by what does not fit into them.
+  /// scattered. So a heap of small gaps does not grow by what does not fit into them. In all no
+  /// more than were ever in use: what comes and goes would be given back and faulted in each time,
+  /// where a heap that may grow a little has room for it after a while.
   SYSALLOC_NOINLINE void purge_instead(std::size_t units) noexcept {
     while (units != 0) {
       Segment* segment = nullptr;
       std::uint64_t taken = 0;
       {
         const std::lock_guard lock(mutex);
-        if (dirty_.empty()) return;
+        if (dirty_.empty() || purged_instead_ >= peak_units_) return;
         segment = static_cast<Segment::Dirty*>(dirty_.next)->segment;
         taken = segment->dirty;
         while (static_cast<std::size_t>(std::popcount(taken)) > units) taken &= taken - 1;
         hold(segment, taken);
       }
-      units -= static_cast<std::size_t>(std::popcount(taken));
+      const auto count = static_cast<std::size_t>(std::popcount(taken));
+      units -= count;
       release_units(segment->base, taken);
       const std::lock_guard lock(mutex);
+      purged_instead_ += count;
       segment->free |= taken;
       relink(segment);
     }
@@ -405,7 +399,7 @@ class SpanHeap {
   std::size_t used_units_ = 0;
   std::size_t dirty_units_ = 0;
   std::size_t peak_units_ = 0;
-  std::size_t made_room_ = 0;  // in all
+  std::size_t purged_instead_ = 0;
 };
 
 }  // namespace sysalloc::detail::cached

@@ -12,8 +12,8 @@
 //
 // Where little dies it may all stay: the way back to the slabs and out again costs more than a
 // block that lies somewhere in the processor's second cache. For that an array is continued in
-// magazines, as far as the thread's budget goes, until the heap would grow otherwise. Only when
-// more dies than fits does all of it go. The arrays themselves are short: a program uses most
+// magazines, up to magazine_max bytes of blocks in all, until the heap would grow otherwise. Only
+// when more dies than fits does all of it go. The arrays themselves are short: a program uses most
 // classes a little, and each array that it uses is a page of its memory.
 //
 // Below the first slot of each array stands a null pointer. An allocation reads the slot below
@@ -80,6 +80,10 @@ struct alignas(64) ThreadCache : Bins {
   static constexpr std::size_t streak_limit = 128;
   static constexpr std::size_t streak_keep = 16;
 
+  /// What the magazines of a thread hold at most, in bytes of blocks; part of the budget. More
+  /// helps no program: what is built from scattered blocks lies in no better order than they died
+  /// in.
+  static constexpr std::size_t magazine_max = 512 * KiB;
   /// How many times in a row a bin that had more die than fits is then emptied without magazines:
   /// what goes back from these all at once has left the processor's first cache.
   static constexpr std::uint8_t magazine_rest = 32;
@@ -94,8 +98,9 @@ struct alignas(64) ThreadCache : Bins {
   std::array<std::uint16_t, class_count> capacity;  // in blocks; a bin's limit is this or less
   ThreadCache* next;                                // in the list of all, or of the unused ones
   ThreadCache* prev;
-  std::size_t granted;  // bytes of blocks that all the limits together allow
-  Magazine* spare;      // magazines that are not in use, linked by `below`
+  std::size_t granted;         // bytes of blocks that all the limits together allow
+  std::size_t magazine_bytes;  // of these, what the magazines may hold
+  Magazine* spare;             // magazines that are not in use, linked by `below`
   std::uint16_t shard;
   SizeClass next_victim;  // where the search for a class to shrink goes on
 
@@ -158,7 +163,7 @@ struct alignas(64) ThreadCache : Bins {
   /// May the array of class `c` be continued in one more?
   [[nodiscard]] bool may_add_magazine(SizeClass c) const noexcept {
     const std::size_t bytes = magazine_room(c) * class_info[c].size;
-    return bytes != 0 && granted + bytes <= budget;
+    return bytes != 0 && magazine_bytes + bytes <= magazine_max && granted + bytes <= budget;
   }
 
   /// Continues the array that the bin's top is in, which is full, in a magazine.
@@ -205,6 +210,7 @@ struct alignas(64) ThreadCache : Bins {
     stored[c].store(stored[c].load(std::memory_order_relaxed) + static_cast<std::uint32_t>(below),
                     std::memory_order_relaxed);
     granted += may_hold * class_info[c].size;
+    magazine_bytes += may_hold * class_info[c].size;
   }
 };
 

@@ -16,9 +16,9 @@ namespace {
 using sysalloc::Layout;
 
 constexpr std::size_t size = 32;
-// 256 KiB of blocks may stay, 3 MiB may not: that is more than a thread keeps.
+// 256 KiB of blocks may stay, a MiB may not.
 constexpr std::size_t few = 8 * 1024;
-constexpr std::size_t many = 96 * 1024;
+constexpr std::size_t many = 32 * 1024;
 
 Layout layout(std::size_t bytes) { return Layout::from_size_align_unchecked(bytes, 8); }
 
