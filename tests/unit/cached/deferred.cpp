@@ -23,15 +23,6 @@ struct Tag {};
 template <int N>
 using Heap = sysalloc::Cached<tests::Backend<Tag<N>>>;
 
-template <class H>
-void check_nothing_is_lost() {
-  H::purge();
-  const sysalloc::CachedStats stats = H::stats();
-  CHECK(stats.live == 0);
-  CHECK(stats.cached == 0);
-  CHECK(stats.mapped == stats.metadata);
-}
-
 }  // namespace
 
 TEST_CASE("a block that waits is in the thread's cache, not live, and purge gives it back") {
@@ -45,7 +36,7 @@ TEST_CASE("a block that waits is in the thread's cache, not live, and purge give
     CHECK(stats.live == 0);
     CHECK(stats.cached == cached + 112);
   }
-  check_nothing_is_lost<H>();
+  tests::check_nothing_is_held<H>();
 }
 
 TEST_CASE("every block is handed out again, and none twice") {
@@ -84,7 +75,7 @@ TEST_CASE("every block is handed out again, and none twice") {
   CHECK(spoilt == 0);
   CHECK(H::stats().mapped <= mapped + (8 << 20));
   for (const Block& block : blocks) H{}.dealloc_unsized(block.ptr, align);
-  check_nothing_is_lost<H>();
+  tests::check_nothing_is_held<H>();
 }
 
 TEST_CASE("larger blocks do not wait") {
@@ -96,7 +87,7 @@ TEST_CASE("larger blocks do not wait") {
     CHECK(H::stats().live == 0);
     CHECK(H::stats().cached == 0);
   }
-  check_nothing_is_lost<H>();
+  tests::check_nothing_is_held<H>();
 }
 
 TEST_CASE("a thread that ends leaves no block that waits") {
@@ -110,5 +101,5 @@ TEST_CASE("a thread that ends leaves no block that waits") {
     CHECK(H::stats().live == 0);
     CHECK(H::stats().cached == 0);
   }
-  check_nothing_is_lost<H>();
+  tests::check_nothing_is_held<H>();
 }

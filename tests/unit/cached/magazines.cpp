@@ -63,15 +63,6 @@ sysalloc::CachedStats::Class class_of_blocks() {
   return H::stats().classes[size / 16];
 }
 
-template <class H>
-void check_nothing_is_lost() {
-  H::purge();
-  const sysalloc::CachedStats stats = H::stats();
-  CHECK(stats.live == 0);
-  CHECK(stats.cached == 0);
-  CHECK(stats.mapped == stats.metadata);
-}
-
 TEST_CASE("a small container that dies stays in the thread's cache, and is built from it again") {
   using H = Heap<0>;
   tests::Random random(tests::seed());
@@ -93,7 +84,7 @@ TEST_CASE("a small container that dies stays in the thread's cache, and is built
     CHECK(common.size() > few * 9 / 10);
     destroy<H>(again, random);
   }
-  check_nothing_is_lost<H>();
+  tests::check_nothing_is_held<H>();
 }
 
 TEST_CASE("it stays while large blocks come and go that find their place without it") {
@@ -119,7 +110,7 @@ TEST_CASE("it stays while large blocks come and go that find their place without
     grow();
     if (round >= 20) CHECK(class_of_blocks<H>().blocks_cached >= few);
   }
-  check_nothing_is_lost<H>();
+  tests::check_nothing_is_held<H>();
 }
 
 TEST_CASE("of a container that is larger, little stays") {
@@ -132,7 +123,7 @@ TEST_CASE("of a container that is larger, little stays") {
     CHECK(now.blocks_live == 0);
     CHECK(now.blocks_cached <= 128);
   }
-  check_nothing_is_lost<H>();
+  tests::check_nothing_is_held<H>();
 }
 
 TEST_CASE("a number of blocks that goes up and down about where an array ends") {
@@ -156,7 +147,7 @@ TEST_CASE("a number of blocks that goes up and down about where an array ends") 
   }
   CHECK(spoilt == 0);
   CHECK(class_of_blocks<H>().blocks_live == 0);
-  check_nothing_is_lost<H>();
+  tests::check_nothing_is_held<H>();
 }
 
 TEST_CASE("what small blocks leave is used for others before the heap grows") {
@@ -169,7 +160,7 @@ TEST_CASE("what small blocks leave is used for others before the heap grows") {
   for (int i = 0; i < 1024; ++i) others.push_back(H{}.alloc(layout(4096)));
   CHECK(class_of_blocks<H>().blocks_cached < 1024);
   for (void* const ptr : others) H{}.dealloc(ptr, layout(4096));
-  check_nothing_is_lost<H>();
+  tests::check_nothing_is_held<H>();
 }
 
 TEST_CASE("a thread that only frees keeps little of what others allocated") {
@@ -184,7 +175,7 @@ TEST_CASE("a thread that only frees keeps little of what others allocated") {
     CHECK(now.blocks_live == 0);
     CHECK(now.blocks_cached <= 2048);
   }).join();
-  check_nothing_is_lost<H>();
+  tests::check_nothing_is_held<H>();
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #ifndef SYSALLOC_TESTS_UNIT_CACHED_SUPPORT_HPP_
 #define SYSALLOC_TESTS_UNIT_CACHED_SUPPORT_HPP_
 
+#include <doctest/doctest.h>
+
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <random>
+#include <sysalloc/cached.hpp>
 #include <sysalloc/counting.hpp>
 #include <sysalloc/failing.hpp>
 #include <sysalloc/system.hpp>
@@ -92,6 +95,16 @@ inline bool holds_words(const void* ptr, std::size_t size, std::uint64_t seed) {
   }
   word += 0x9e3779b97f4a7c15;
   return std::memcmp(bytes, &word, size) == 0;
+}
+
+/// Purges the heap `H`: everything is at hand again, and goes back.
+template <class H>
+void check_nothing_is_held() {
+  H::purge();
+  const sysalloc::CachedStats stats = H::stats();
+  CHECK(stats.live == 0);
+  CHECK(stats.cached == 0);
+  CHECK(stats.mapped == stats.metadata);
 }
 
 }  // namespace tests

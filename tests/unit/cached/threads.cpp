@@ -54,12 +54,8 @@ void exercise() {
 
 // Everything of threads that are gone is at hand again.
 void check_nothing_is_lost() {
-  Heap::purge();
-  const sysalloc::CachedStats stats = Heap::stats();
-  CHECK(stats.live == 0);
-  CHECK(stats.cached == 0);
-  CHECK(stats.mapped == stats.metadata);
-  CHECK(stats.mapped == Backend::bytes());
+  tests::check_nothing_is_held<Heap>();
+  CHECK(Heap::stats().mapped == Backend::bytes());
   CHECK(faults == 0);
 }
 
