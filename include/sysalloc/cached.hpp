@@ -134,7 +134,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   }
 
   /// Gives everything that holds no block back: the calling thread's cache, the pages of slabs that
-  /// are free, and whole segments to the backend. Costs system calls in proportion to that.
+  /// are free, and whole segments to the backend; and lets the C library do likewise. Costs system
+  /// calls in proportion to that.
   static void purge() noexcept { Heap::purge(); }
 
   /// What the heap holds now; see cached/stats.hpp. Costs a walk over the shards and the threads'

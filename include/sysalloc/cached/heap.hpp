@@ -211,6 +211,7 @@ class Heap {
     }
     for (Shard& shard : shards_) purge_slabs(shard, true);
     for (SpanHeap& spans : span_heaps_) spans.purge(backend(), map, 0);
+    os::release_freed();
   }
 
   static const Backend& backend() noexcept { return global_instance_.value; }

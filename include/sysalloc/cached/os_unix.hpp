@@ -13,6 +13,10 @@
 #include <cstring>
 #include <initializer_list>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 // Defined by the run-time libraries of AddressSanitizer and its kin in every program that has them,
 // by this name. NOLINTNEXTLINE(bugprone-reserved-identifier)
 extern "C" __attribute__((weak)) void __asan_init();
@@ -32,6 +36,15 @@ inline void release(std::uintptr_t address, std::size_t size) noexcept {
 #else
   static_cast<void>(address);
   static_cast<void>(size);
+#endif
+}
+
+/// Lets the C library give back what it keeps of what was freed to it (malloc_trim(3)): of large
+/// blocks at multiples of a unit that may be many times what any of them took, for glibc finds a
+/// place for the next one only beside the last.
+inline void release_freed() noexcept {
+#if defined(__GLIBC__)
+  malloc_trim(0);
 #endif
 }
 

@@ -25,6 +25,9 @@ namespace sysalloc::detail::cached::os {
 /// once, and hold anything then. Only advice: where it fails, the memory stays resident.
 void release(std::uintptr_t address, std::size_t size) noexcept;
 
+/// Lets the C library give back what it keeps of what was freed to it. HeapFree does of itself.
+inline void release_freed() noexcept {}
+
 /// Is a tool at work that must see every block by itself? None that is known here.
 inline bool memory_checker_present() noexcept { return false; }
 
