@@ -1,10 +1,12 @@
 """Runs everything, round after round.
 
 A round runs each workload under each allocator once, one directly after the other: what disturbs the
-machine for a while then disturbs them all alike. Micro workloads and whole programs have rounds of
-their own, which alternate.
+machine for a while then disturbs them all alike. In which order changes from round to round, since
+what a run leaves behind, in the system's memory above all, disturbs the one after it. Micro workloads
+and whole programs have rounds of their own, which alternate.
 """
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -63,7 +65,7 @@ def run(
             progress.round(sum(one.done for one in kinds) + 1, kind.runs, total)
             start = clock()
             for workload in kind.workloads:
-                _run_workload(workload, results, plan, measurer, outputs, progress)
+                _run_workload(workload, kind.done, results, plan, measurer, outputs, progress)
             kind.seconds += clock() - start
             kind.done += 1
             results.seconds = sum(one.seconds for one in kinds)
@@ -77,13 +79,14 @@ def run(
 
 def _run_workload(
     workload: Workload,
+    number: int,
     results: Results,
     plan: Plan,
     measurer: Measurer,
     outputs: Path,
     progress: Progress,
 ) -> None:
-    for column, command in workload.commands.items():
+    for column, command in _in_order(workload, number):
         cell = results.cell(workload, column)
         # A crash is enough to know once; the others should not wait for it again.
         if cell.failure is None:
@@ -97,6 +100,15 @@ def _run_workload(
             else:
                 cell.samples.append(outcome)
         progress.done()
+
+
+def _in_order(workload: Workload, number: int) -> list[tuple[str, Command]]:
+    """The commands of a workload as round `number` runs them: the first as they were given, any other
+    at random, and the same each time that the bench is run."""
+    commands = list(workload.commands.items())
+    if number != 0:
+        random.Random(f"{number} {workload.name}").shuffle(commands)
+    return commands
 
 
 def _with_length(workload: Workload, command: Command, plan: Plan) -> Command:

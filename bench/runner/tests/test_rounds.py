@@ -47,22 +47,37 @@ class Rounds(unittest.TestCase):
         self.scratch = Path(directory.name)
 
     def _run(
-        self, signal_of: Callable[[str], int | None] = lambda name: None, **kinds: str
+        self,
+        signal_of: Callable[[str], int | None] = lambda name: None,
+        rounds_wanted: int = 2,
+        **kinds: str,
     ) -> tuple[list[str], Results]:
         workloads = [
             Workload(name, kind, "", {one: Command((f"{name} {one}",)) for one in COLUMNS})
             for name, kind in kinds.items()
         ]
         measurer = FakeMeasurer(self.scratch, signal_of)
-        planned = plan.Plan(60.0, 2, 0.02, 1)
+        planned = plan.Plan(60.0, rounds_wanted, 0.02, 1)
         results = rounds.run(workloads, COLUMNS, planned, measurer, self.scratch, Silent())
         return measurer.runs, results
 
     def test_allocators_take_turns(self) -> None:
         runs, results = self._run(a=APP, b=APP)
         one_round = [f"{name} {column}" for name in "ab" for column in COLUMNS]
-        self.assertEqual(runs, one_round * 2)
+        self.assertEqual(runs[:6], one_round)
+        for workload in range(0, 12, 3):
+            turn = runs[workload : workload + 3]
+            self.assertEqual(sorted(turn), sorted(f"{turn[0][0]} {one}" for one in COLUMNS))
         self.assertEqual(results.rounds, 2)
+
+    def test_each_allocator_comes_after_each(self) -> None:
+        # In enough rounds: what one leaves behind is then no other one's burden alone.
+        runs, _ = self._run(rounds_wanted=24, a=APP)
+        turns = [runs[at : at + 3] for at in range(0, len(runs), 3)]
+        after = {pair for turn in turns for pair in zip(turn, turn[1:])}
+        self.assertEqual(len(after), 6)
+        self.assertEqual({turn[0] for turn in turns}, set(runs))
+        self.assertEqual(self._run(rounds_wanted=24, a=APP)[0], runs)
 
     def test_micro_rounds_alternate_with_the_others(self) -> None:
         runs, results = self._run(m=MICRO, a=APP)
@@ -82,10 +97,10 @@ class Rounds(unittest.TestCase):
 
         def interrupt(name: str) -> None:
             seen.append(name)
-            if len(seen) == 5:
+            if len(seen) == 4:
                 raise KeyboardInterrupt
 
         _, results = self._run(interrupt, a=APP)
         self.assertTrue(results.interrupted)
-        self.assertEqual(len(results.cells["a", "libc"].samples), 2)
-        self.assertEqual(len(results.cells["a", "system"].samples), 1)
+        samples = [len(results.cells["a", column].samples) for column in COLUMNS]
+        self.assertEqual(samples, [1, 1, 1])
