@@ -933,15 +933,19 @@ class Heap {
       over = shard.has_free_to_grow();
     }
     release(shard, empties);
-    if (over) purge_slabs(shard, false);
+    if (over) {
+      const std::size_t gave = purge_slabs(shard, false);
+      const std::lock_guard lock(shard.mutex);
+      shard.gave_to_grow += gave;
+    }
     return true;
   }
 
   /// Gives back the pages of a shard's slabs that no block in use touches; `empty_too`, also the
   /// one empty slab that each class keeps. A slab is in transit meanwhile: in no list, so nobody
-  /// takes from it, while blocks may still come back to it.
-  static void purge_slabs(Shard& shard, bool empty_too) noexcept {
-    if (!purge_pages_ && !empty_too) return;
+  /// takes from it, while blocks may still come back to it. Returns how many bytes it gave.
+  static std::size_t purge_slabs(Shard& shard, bool empty_too) noexcept {
+    if (!purge_pages_ && !empty_too) return 0;
     const auto slabs = [&shard] {
       const std::lock_guard lock(shard.mutex);
       return shard.slabs;
@@ -993,6 +997,7 @@ class Heap {
     const std::lock_guard lock(shard.mutex);
     shard.purge_mark = shard.resident_free();
     if (!empty_too && gave != 0) shard.patience.gave(gave, Shard::patience_bounds);
+    return gave;
   }
 
   /// Gives back the whole pages within each run of free blocks, those that were not already.
@@ -1033,10 +1038,11 @@ class Heap {
 
   static inline constinit NeverDestroyed<Backend> global_instance_{};
   // The first is that of the program's first threads, often its only ones.
+  static constexpr SpanHeap::Idle first_idle{.small = 16 * MiB, .most = 32 * MiB, .large = 8 * MiB};
+  static constexpr SpanHeap::Idle other_idle{.small = 4 * MiB, .most = 8 * MiB, .large = 4 * MiB};
   static inline constinit std::array<SpanHeap, 8> span_heaps_{
-      SpanHeap(8 * MiB, 32 * MiB), SpanHeap(4 * MiB, 8 * MiB), SpanHeap(4 * MiB, 8 * MiB),
-      SpanHeap(4 * MiB, 8 * MiB),  SpanHeap(4 * MiB, 8 * MiB), SpanHeap(4 * MiB, 8 * MiB),
-      SpanHeap(4 * MiB, 8 * MiB),  SpanHeap(4 * MiB, 8 * MiB)};
+      SpanHeap(first_idle), SpanHeap(other_idle), SpanHeap(other_idle), SpanHeap(other_idle),
+      SpanHeap(other_idle), SpanHeap(other_idle), SpanHeap(other_idle), SpanHeap(other_idle)};
   static inline constinit Metadata metadata_{};
   static inline constinit std::array<Shard, shard_count> shards_{};
   static inline constinit Mutex registry_mutex_{};

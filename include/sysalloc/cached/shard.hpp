@@ -45,8 +45,9 @@ struct alignas(64) Shard {
   std::size_t slab_bytes = 0;                      // of the slabs with memory
   std::size_t free_bytes = 0;                      // of free blocks in slabs
   std::size_t purged_bytes = 0;                    // of these, in pages that are not resident
-  std::size_t purge_mark = 0;  // resident_free() when pages were last given back, or less
-  std::size_t next_mark = 0;   // of what the slabs occupy
+  std::size_t purge_mark = 0;    // resident_free() when pages were last given back, or less
+  std::size_t next_mark = 0;     // of what the slabs occupy
+  std::size_t gave_to_grow = 0;  // of pages given back so that the heap need not grow
   Patience patience;
   static constexpr Patience::Bounds patience_bounds{8 * MiB, few_slabs};
 
@@ -95,9 +96,11 @@ struct alignas(64) Shard {
   }
 
   /// The same while the heap would grow otherwise: what was freed is then not what is built again,
-  /// so it need not be much.
+  /// so it need not be much. But in all no more than an eighth of what the slabs are: a part of it
+  /// is used again a little later.
   [[nodiscard]] bool has_free_to_grow() const noexcept {
-    return resident_free() > purge_mark + ((std::max)(256 * KiB, slab_bytes / 32) << doublings());
+    return gave_to_grow < slab_bytes / 8 &&
+           resident_free() > purge_mark + ((std::max)(256 * KiB, slab_bytes / 32) << doublings());
   }
 
   /// What a large shard may keep is doubled for each time but the first few in a row that pages

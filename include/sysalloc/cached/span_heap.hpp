@@ -7,11 +7,12 @@
 // There are a few of them, which the shards divide among themselves, since each has one lock; a
 // span goes back to the one it is from. A program with few threads uses one.
 //
-// Giving memory back needs no thread and no clock. Whenever the dirty units outgrow the larger of a
-// floor, which patience may raise while the heap is small (patience.hpp), and 1/64 of the most
-// units that ever were in use, their pages go back to the system until half of that is left;
-// segments that are free as a whole go back to the backend. So a program that frees everything and
-// then does nothing keeps that little, whatever it does not call.
+// Giving memory back needs no thread and no clock. Whenever the dirty units outgrow what may lie
+// idle, their pages go back to the system until half of that is left; segments that are free as a
+// whole go back to the backend. So a program that frees everything and then does nothing keeps that
+// little, whatever it does not call. While the heap is small, what may lie idle is for patience to
+// say (patience.hpp), and then the larger of a floor and 1/64 of the most units that ever were in
+// use.
 //
 // The lock is never held while the backend or the system is called: units in transit are in neither
 // word, so nobody can take them.
@@ -41,6 +42,8 @@ inline constexpr std::size_t segment_size = segment_units * unit_size;
 inline constexpr std::size_t max_span_units = max_class_size / unit_size;
 /// A heap that never used more is small.
 inline constexpr std::size_t few_units = 64 * MiB / unit_size;
+/// What is given back in a heap's whole life for spans that do not fit between others.
+inline constexpr std::size_t most_instead = 3 * MiB / unit_size;
 
 class SpanHeap;
 
@@ -65,10 +68,13 @@ struct Span {
 
 class SpanHeap {
  public:
-  /// It may always keep `dirty_floor` bytes, resident and free, and up to `dirty_most` when it
-  /// turns out that they are wanted again and again.
-  constexpr SpanHeap(std::size_t dirty_floor, std::size_t dirty_most) noexcept
-      : dirty_floor_{dirty_floor / unit_size, dirty_most / unit_size} {}
+  /// What may always lie idle, resident and free, in bytes: while the heap is small, and up to
+  /// `most` when it turns out that it is wanted again and again; and when it was large.
+  struct Idle {
+    std::size_t small, most, large;
+  };
+  explicit constexpr SpanHeap(Idle idle) noexcept
+      : idle_{idle.small / unit_size, idle.most / unit_size}, idle_large_{idle.large / unit_size} {}
 
   /// Takes `units` units that are resident already. A null span when there are none together in the
   /// few segments that are looked at: large heaps have many with a dirty unit or two.
@@ -114,7 +120,7 @@ class SpanHeap {
       const std::size_t limit = dirty_limit();
       if (dirty_units_ <= limit) return;
       keep = limit / 2;
-      patience_.gave(dirty_units_ - keep, dirty_floor_);
+      patience_.gave(dirty_units_ - keep, idle_);
     }
     purge(backend, map, keep);
   }
@@ -155,16 +161,17 @@ class SpanHeap {
   }
 
   /// Before `units` units that are not resident come into use: gives back as many that are, but lie
-  /// scattered. So a heap of small gaps does not grow by what does not fit into them. In all no
-  /// more than were ever in use: what comes and goes would be given back and faulted in each time,
-  /// where a heap that may grow a little has room for it after a while.
+  /// scattered. So a heap of small gaps does not grow by what does not fit into them. That is for
+  /// small heaps, and in all no more than an eighth of what was ever in use: most gaps are filled a
+  /// little later, and what was given back is faulted in again.
   SYSALLOC_NOINLINE void purge_instead(std::size_t units) noexcept {
     while (units != 0) {
       Segment* segment = nullptr;
       std::uint64_t taken = 0;
       {
         const std::lock_guard lock(mutex);
-        if (dirty_.empty() || purged_instead_ >= peak_units_) return;
+        // In parentheses: see heap.hpp.
+        if (dirty_.empty() || purged_instead_ >= (std::min)(peak_units_ / 8, most_instead)) return;
         segment = static_cast<Segment::Dirty*>(dirty_.next)->segment;
         taken = segment->dirty;
         while (static_cast<std::size_t>(std::popcount(taken)) > units) taken &= taken - 1;
@@ -322,7 +329,7 @@ class SpanHeap {
     const std::uint64_t mask = span_mask(span, units);
     const auto dirty = static_cast<std::size_t>(std::popcount(segment->dirty & mask));
     dirty_units_ -= dirty;
-    patience_.brought(units - dirty, dirty_floor_);
+    patience_.brought(units - dirty, idle_);
     segment->free &= ~mask;
     segment->dirty &= ~mask;
     relink(segment);
@@ -385,15 +392,16 @@ class SpanHeap {
   }
 
   [[nodiscard]] std::size_t dirty_limit() const noexcept {
-    if (peak_units_ <= few_units) return patience_.limit(dirty_floor_);
+    if (peak_units_ <= few_units) return patience_.limit(idle_);
     // In parentheses: see heap.hpp.
-    return (std::max)(dirty_floor_.first, peak_units_ / 64);
+    return (std::max)(idle_large_, peak_units_ / 64);
   }
 
   std::array<List, max_span_units + 1> lists_{};  // by longest free run
   List dirty_{};                                  // those with dirty units, whole ones first
   List spare_{};                                  // descriptors of segments that were given back
-  Patience::Bounds dirty_floor_;                  // in units
+  Patience::Bounds idle_;                         // in units
+  std::size_t idle_large_;
   Patience patience_;
   std::size_t segments_ = 0;
   std::size_t used_units_ = 0;
