@@ -46,8 +46,10 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     return Heap::alloc_rest(layout);
   }
 
-  /// As alloc, with every byte zero.
+  /// As alloc, with every byte zero. Above 1 MiB the backend's alloc_zeroed, which need not touch
+  /// what comes zeroed from the kernel; otherwise the block is cleared here.
   [[nodiscard]] void* alloc_zeroed(Layout layout) const noexcept {
+    if (layout.size() > detail::cached::max_class_size) return Heap::alloc_large(layout, true);
     void* const ptr = alloc(layout);
     if (ptr != nullptr) std::memset(ptr, 0, layout.size());
     return ptr;

@@ -63,6 +63,10 @@ inline constexpr bool wrong_size_is_fatal = false;
 template <GlobalAlloc Backend>
 void print_stats() noexcept;
 
+/// A large block from here on is given back to the system page by page, whatever the backend does
+/// with it: as much as glibc's largest mmap threshold (mallopt(3), M_MMAP_THRESHOLD).
+inline constexpr std::size_t huge_size = 32 * MiB;
+
 template <GlobalAlloc Backend>
 class Heap {
  public:
@@ -148,26 +152,35 @@ class Heap {
   // -------------------------------------------------------------------------------------------
   // Large blocks: from the backend, at a multiple of the unit so that the page map can tell them.
 
-  SYSALLOC_NOINLINE static void* alloc_large(Layout layout) noexcept {
+  /// With every byte zero if `zeroed`, which the backend may do for nothing.
+  SYSALLOC_NOINLINE static void* alloc_large(Layout layout, bool zeroed = false) noexcept {
     attach();
-    if (bypass_.load(std::memory_order_relaxed)) return backend().alloc(layout);
-    const auto whole = large_layout(layout);
+    const auto from_backend = [zeroed](Layout whole) {
+      return zeroed ? sysalloc::alloc_zeroed(backend(), whole) : backend().alloc(whole);
+    };
+    if (bypass_.load(std::memory_order_relaxed)) return from_backend(layout);
+    const std::size_t size = page_up(layout.size());
+    const std::size_t align = layout.align() > unit_size ? layout.align() : 1;
+    const auto whole = large_layout(size, align);
     if (!whole) return nullptr;
-    void* const ptr = backend().alloc(*whole);
-    if (ptr == nullptr) return nullptr;
-    const auto base = reinterpret_cast<std::uintptr_t>(ptr);
+    void* const memory = from_backend(*whole);
+    if (memory == nullptr) return nullptr;
+    const auto start = reinterpret_cast<std::uintptr_t>(memory);
+    const std::uintptr_t base = (start + unit_size - 1) & ~(unit_size - 1);
     Slab* const slab = take_descriptor(0, 0);
-    if (slab == nullptr || !map.prepare(backend(), base, whole->size())) {
-      backend().dealloc(ptr, *whole);
+    if (slab == nullptr || !map.prepare(backend(), base, size)) {
+      backend().dealloc(memory, *whole);
       if (slab != nullptr) give_descriptor(0, slab);
       return nullptr;
     }
     slab->base = base;
-    slab->size = whole->size();
-    slab->align_shift = static_cast<std::uint8_t>(std::countr_zero(whole->align()));
-    map.set(base, units_of(whole->size()), kind_large, kind_interior, slab);
-    large_bytes_.fetch_add(whole->size(), std::memory_order_relaxed);
-    return ptr;
+    slab->size = size;
+    slab->offset = static_cast<std::uint16_t>(base - start);
+    slab->align_shift = static_cast<std::uint8_t>(std::countr_zero(align));
+    map.set(base, units_of(size), kind_large, kind_interior, slab);
+    large_bytes_.fetch_add(size, std::memory_order_relaxed);
+    large_mapped_.fetch_add(whole->size(), std::memory_order_relaxed);
+    return reinterpret_cast<void*>(base);
   }
 
   static void dealloc_large(Slab& slab, void* ptr, std::size_t size) noexcept {
@@ -176,12 +189,17 @@ class Heap {
       if (wrong_size_is_fatal) report_wrong_size(ptr, slab.size, size);
       wrong_sizes_.fetch_add(1, std::memory_order_relaxed);
     }
-    const Layout whole =
-        Layout::from_size_align_unchecked(slab.size, std::size_t{1} << slab.align_shift);
+    const Layout whole = *large_layout(slab.size, std::size_t{1} << slab.align_shift);
+    void* const memory = reinterpret_cast<void*>(slab.base - slab.offset);
     map.set(slab.base, units_of(slab.size), kind_foreign, kind_foreign, nullptr);
     large_bytes_.fetch_sub(slab.size, std::memory_order_relaxed);
+    large_mapped_.fetch_sub(whole.size(), std::memory_order_relaxed);
+    // glibc gives back by itself what it mapped for a block alone, as it does with all of this
+    // size, but not a block that it cut out of free memory, of segments that went back to it above
+    // all.
+    if (slab.size >= huge_size && purge_pages_) os::release(slab.base, slab.size);
     give_descriptor(0, &slab);
-    backend().dealloc(ptr, whole);
+    backend().dealloc(memory, whole);
   }
 
   /// The bytes that the block at `ptr`, allocated at a multiple of `align`, holds; 0 when it is not
@@ -218,6 +236,10 @@ class Heap {
 
   static std::size_t wrong_sizes() noexcept { return wrong_sizes_.load(std::memory_order_relaxed); }
   static std::size_t large_bytes() noexcept { return large_bytes_.load(std::memory_order_relaxed); }
+  /// What they take of the backend's memory.
+  static std::size_t large_mapped() noexcept {
+    return large_mapped_.load(std::memory_order_relaxed);
+  }
   static std::size_t metadata_bytes() noexcept {
     return metadata_.bytes() + map.bytes() +
            thread_caches_.load(std::memory_order_relaxed) * ThreadCache::bytes();
@@ -268,12 +290,16 @@ class Heap {
     return (bytes + unit_size - 1) / unit_size;
   }
 
-  static std::expected<Layout, LayoutError> large_layout(Layout layout) noexcept {
-    const std::size_t align = layout.align() < unit_size ? unit_size : layout.align();
-    // A valid Layout is at most PTRDIFF_MAX, so rounding it up to a page cannot wrap around.
-    return Layout::from_size_align(page_up(layout.size()), align);
+  /// What the backend is asked for a large block of `size` bytes, at a multiple of the unit where
+  /// `align` is less. Not by its alignment then, but with room to move it there: glibc cuts a block
+  /// of a great alignment out of a larger one and uses the rest for others, so that where one was
+  /// freed the next of the same size does not fit, and 2 MiB that come and go were 38 in the end.
+  static std::expected<Layout, LayoutError> large_layout(std::size_t size,
+                                                         std::size_t align) noexcept {
+    return Layout::from_size_align(align < unit_size ? size + (unit_size - align) : size, align);
   }
 
+  /// Of what is at most PTRDIFF_MAX, as every layout is: so it cannot wrap around.
   static std::size_t page_up(std::size_t size) noexcept {
     return (size + page_size - 1) & ~(page_size - 1);
   }
@@ -1059,6 +1085,7 @@ class Heap {
   static inline constinit bool purge_pages_ = false;
   static inline constinit std::atomic<std::size_t> wrong_sizes_{0};
   static inline constinit std::atomic<std::size_t> large_bytes_{0};
+  static inline constinit std::atomic<std::size_t> large_mapped_{0};
 };
 
 }  // namespace sysalloc::detail::cached

@@ -39,9 +39,8 @@ inline void release(std::uintptr_t address, std::size_t size) noexcept {
 #endif
 }
 
-/// Lets the C library give back what it keeps of what was freed to it (malloc_trim(3)): of large
-/// blocks at multiples of a unit that may be many times what any of them took, for glibc finds a
-/// place for the next one only beside the last.
+/// Lets the C library give back what it keeps of what was freed to it (malloc_trim(3)): a few large
+/// blocks may be there.
 inline void release_freed() noexcept {
 #if defined(__GLIBC__)
   malloc_trim(0);

@@ -86,8 +86,9 @@ struct alignas(64) Slab : ListNode {
   std::uint32_t beyond;        // and that are out beside these: none, or all others of a full slab
   std::uint64_t purged;        // a bit for each page that is not resident: given back, or new
   std::uint32_t owner;         // its shard and class; class 0 for a large block
+  std::uint16_t offset;        // of a large block: where it begins in what the backend gave
   bool in_transit;             // out of its list while the system is called about its pages
-  std::uint8_t align_shift;    // of a large block: the alignment it was allocated with
+  std::uint8_t align_shift;    // of a large block: the alignment asked of the backend
 
   /// In one number, for whoever puts a block back has to compare both.
   [[nodiscard]] static std::uint32_t owner_of(std::size_t shard, SizeClass c) noexcept {

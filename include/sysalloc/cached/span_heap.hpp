@@ -170,18 +170,20 @@ class SpanHeap {
       std::uint64_t taken = 0;
       {
         const std::lock_guard lock(mutex);
-        // In parentheses: see heap.hpp.
-        if (dirty_.empty() || purged_instead_ >= (std::min)(peak_units_ / 8, most_instead)) return;
+        // In parentheses: see heap.hpp. What was ever in use never falls.
+        const std::size_t most = (std::min)(peak_units_ / 8, most_instead);
+        const std::size_t here = (std::min)(most - purged_instead_, units);
+        if (dirty_.empty() || here == 0) return;
         segment = static_cast<Segment::Dirty*>(dirty_.next)->segment;
         taken = segment->dirty;
-        while (static_cast<std::size_t>(std::popcount(taken)) > units) taken &= taken - 1;
+        while (static_cast<std::size_t>(std::popcount(taken)) > here) taken &= taken - 1;
         hold(segment, taken);
+        const auto count = static_cast<std::size_t>(std::popcount(taken));
+        purged_instead_ += count;
+        units -= count;
       }
-      const auto count = static_cast<std::size_t>(std::popcount(taken));
-      units -= count;
       release_units(segment->base, taken);
       const std::lock_guard lock(mutex);
-      purged_instead_ += count;
       segment->free |= taken;
       relink(segment);
     }

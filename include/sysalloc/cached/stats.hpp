@@ -51,7 +51,7 @@ CachedStats gather() noexcept {
   stats.live = stats.large;
   stats.dirty = spans.dirty;
   stats.metadata = H::metadata_bytes();
-  stats.mapped = spans.mapped + stats.large + stats.metadata;
+  stats.mapped = spans.mapped + H::large_mapped() + stats.metadata;
   stats.wrong_sizes = H::wrong_sizes();
   for (std::size_t c = 1; c < class_count; ++c) {
     const std::size_t size = class_info[c].size;

@@ -237,6 +237,18 @@ TEST_CASE("large blocks that are freed are given back") {
   CHECK(grown(begin) <= 8 * MiB);
 }
 
+TEST_CASE("a large block that is zero already is not written to") {
+  if (!can_measure()) return;
+  const std::size_t begin = resident();
+  // More than was ever freed: that would have to be cleared.
+  const std::size_t size = 2 * heap_bytes();
+  auto* const ptr = static_cast<std::byte*>(heap.alloc_zeroed(layout(size)));
+  REQUIRE(ptr != nullptr);
+  CHECK(grown(begin) <= 1 * MiB);
+  CHECK(std::all_of(ptr, ptr + size, [](std::byte byte) { return byte == std::byte{0}; }));
+  heap.dealloc(ptr, layout(size));
+}
+
 TEST_CASE("ten thousand threads leave nothing behind") {
   if (!can_measure()) return;
   const auto come_and_go = [](int count) {
