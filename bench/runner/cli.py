@@ -54,9 +54,9 @@ def _main(chosen: Options) -> int:
     with progress.status("Building; this takes a minute the first time", is_long=is_first):
         build_dir = build.build(REPO, chosen.allocators.added)
     made = manifest.read(build_dir)
-    variants = workloads.choose(made, chosen.allocators, for_program=bool(chosen.program))
-    if chosen.program:
-        todo = [workloads.program(chosen.program, variants)]
+    variants = workloads.choose(made, chosen.allocators, for_program=bool(chosen.programs))
+    if chosen.programs:
+        todo = [workloads.program(argv, variants) for argv in chosen.programs]
     else:
         todo = workloads.select(workloads.discover(made, variants), chosen.only, chosen.filter)
     if chosen.list:
@@ -136,9 +136,11 @@ def _warn(chosen: Options, made: Manifest, described: dict[str, object]) -> None
                 _say(f"{name}: not installed (apt-get install {package}); the rest still runs")
     if busy := machine.busy(described):
         _say(f"note: {busy}")
-    if chosen.program and (problem := elf.preload_problem(Path(chosen.program[0]))):
+    for argv in chosen.programs:
+        if (problem := elf.preload_problem(Path(argv[0]))) is None:
+            continue
         _say(
-            f"warning: no allocator can be preloaded into {chosen.program[0]}, because {problem}; all rows are libc's"
+            f"warning: no allocator can be preloaded into {argv[0]}, because {problem}; all rows are libc's"
         )
 
 

@@ -9,7 +9,7 @@ from runner.results import Results
 from runner.summary import Figure, Group, Summary
 from runner.workloads import APP, MICRO, PROGRAM
 
-KINDS = {MICRO: "micro", APP: "apps", PROGRAM: "the program"}
+KINDS = {MICRO: "micro", APP: "apps", PROGRAM: "programs"}
 
 
 def lines(
@@ -74,7 +74,7 @@ def _amount(results: Results) -> str:
             f"each micro workload {_times(results.micro_rounds)} for at least {shortest}"
         )
     if results.rounds:
-        what = "the program" if results.of_kind(PROGRAM) else "each app"
+        what = "each program" if results.of_kind(PROGRAM) else "each app"
         amounts.append(f"{what} {_times(results.rounds)}")
     return ", ".join(amounts) or "a part of the first round"
 

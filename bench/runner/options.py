@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ examples:
   ./bench/run --json result.json --plot result.svg
   ./bench/run --allocators system,mine=/opt/mine/libmine.so
   ./bench/run -- g++ -O2 -c file.cpp                   the same table for any program
+  ./bench/run --programs bench/programs/debian.txt     and for several, with their mean
 """
 
 
@@ -40,8 +42,8 @@ class Options:
     pin: str | None
     timeout: float
     stdin: Path | None
-    program: tuple[str, ...]
-    """The program's path and its arguments; empty when the bench's own workloads are to run."""
+    programs: tuple[tuple[str, ...], ...]
+    """Each one's path and its arguments; empty when the bench's own workloads are to run."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,7 +77,7 @@ def parse(argv: list[str]) -> Options:
         pin=_pin(values.pin),
         timeout=_timeout(values.timeout, default=600.0 if values.full else 60.0),
         stdin=_input(values.stdin),
-        program=() if program is None else _program(program),
+        programs=_programs(values.programs) if program is None else (_program(program),),
     )
 
 
@@ -131,6 +133,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="what PROGRAM reads as its standard input (default: nothing)",
     )
+    add(
+        "--programs",
+        metavar="FILE",
+        help="the programs to measure: a command on each line; # begins a comment",
+    )
     add("--json", metavar="FILE", help="write all samples, with a description of the machine")
     add("--plot", metavar="FILE.svg", help="draw the ratios to libc")
     add("--list", action="store_true", help="list workloads and allocators, and stop")
@@ -138,16 +145,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_mode(values: argparse.Namespace, program: list[str] | None) -> None:
-    if program is None:
+    if program is None and values.programs is None:
         if values.stdin is not None:
             raise UsageError("--stdin goes with a program to measure (-- PROGRAM ARGS...)")
         return
-    if not program:
+    if program is not None and values.programs is not None:
+        raise UsageError("--programs has the programs to measure; none can come after --, too")
+    if program is not None and not program:
         raise UsageError("no program after --")
     for name in ("filter", "only", "list"):
         if getattr(values, name):
             raise UsageError(
-                f"--{name} is for the bench's own workloads, not for a program after --"
+                f"--{name} is for the bench's own workloads, not for programs that are given"
             )
 
 
@@ -226,6 +235,28 @@ def _pin(text: str | None) -> str | None:
 
 def _ranges(cpus: set[int]) -> str:
     return ",".join(str(cpu) for cpu in sorted(cpus))
+
+
+def _programs(file: str | None) -> tuple[tuple[str, ...], ...]:
+    if file is None:
+        return ()
+    try:
+        lines = Path(file).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--programs: cannot read {file}: {error}") from None
+    found: list[tuple[str, ...]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            words = shlex.split(line, comments=True)
+            if words:
+                found.append(_program(words))
+        except (ValueError, UsageError) as error:
+            raise UsageError(f"--programs: {file}, line {number}: {error}") from None
+    if not found:
+        raise UsageError(f"--programs: there is no command in {file}")
+    if len(set(found)) != len(found):
+        raise UsageError(f"--programs: a command is in {file} twice")
+    return tuple(found)
 
 
 def _program(words: list[str]) -> tuple[str, ...]:

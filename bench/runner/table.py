@@ -20,7 +20,7 @@ TITLES = {
     TIME: "Time: libc's, and the others' as a ratio to it (below 1 is faster)",
     PEAK: "Peak memory: libc's, and the others' as a ratio to it (below 1 is less)",
 }
-MEANS = {MICRO: "mean of {} micro", APP: "mean of {} apps", PROGRAM: "mean of {}"}
+MEANS = {MICRO: "mean of {} micro", APP: "mean of {} apps", PROGRAM: "mean of {} programs"}
 
 PIPED_WIDTH = 200
 """Wide enough for every column; a file has no width of its own."""

@@ -27,7 +27,7 @@ def judge(results: Results, outputs: Path) -> Verdict:
         for column in workload.commands:
             cell = results.cell(workload, column)
             if cell.failure:
-                verdict.failures.append(f"{workload.name} under {column}: {cell.failure.text}")
+                verdict.failures.append(f"{workload.label} under {column}: {cell.failure.text}")
         _compare(results, workload, outputs, verdict)
     return verdict
 
@@ -41,7 +41,7 @@ def _compare(results: Results, workload: Workload, outputs: Path, verdict: Verdi
             _unsteady(workload, aspect, verdict)
             continue
         if aspect == "ending" and workload.kind == PROGRAM and expected != "exit status 0":
-            verdict.notes.append(f"the program ends with {expected} under libc too")
+            verdict.notes.append(f"{workload.label} ends with {expected} under libc too")
         for column in workload.commands:
             cell = results.cell(workload, column)
             values = _values(cell, aspect)
@@ -50,7 +50,7 @@ def _compare(results: Results, workload: Workload, outputs: Path, verdict: Verdi
                 continue
             difference = _difference(aspect, column, wrong[0], expected, outputs)
             often = "" if len(wrong) == len(values) else f" (in {len(wrong)} of {len(values)} runs)"
-            verdict.failures.append(f"{workload.name} under {column}: {difference}{often}")
+            verdict.failures.append(f"{workload.label} under {column}: {difference}{often}")
             # What a program says on stderr may name the allocator; its time stands all the same.
             if aspect != "stderr" and cell.failure is None:
                 label = "crash" if aspect == "ending" and wrong[0].startswith("killed") else "WRONG"
@@ -64,7 +64,7 @@ def _values(cell: Cell, aspect: str) -> list[str]:
 def _unsteady(workload: Workload, aspect: str, verdict: Verdict) -> None:
     if workload.kind == APP:
         verdict.failures.append(
-            f"{workload.name}: its checksum is not the same in every run under libc itself"
+            f"{workload.label}: its checksum is not the same in every run under libc itself"
         )
     else:
         what = "its way of ending" if aspect == "ending" else f"its {aspect}"

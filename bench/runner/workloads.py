@@ -1,4 +1,4 @@
-"""What there is to run: the bench's own workloads, or the user's program, under each allocator."""
+"""What there is to run: the bench's own workloads, or the user's programs, under each allocator."""
 
 import re
 import shlex
@@ -25,7 +25,9 @@ class Workload:
 
     @property
     def label(self) -> str:
-        """For people: Google Benchmark says in a name which clock it reads, here always the wall's."""
+        """For people, so no whole command line. And Google Benchmark says in a name which clock it reads, here always the wall's."""
+        if self.kind == PROGRAM:
+            return self.name if len(self.name) <= 40 else self.name[:39] + "…"
         return re.sub(r"/(process|real)_time\b", "", self.name)
 
 
@@ -110,8 +112,7 @@ def program(argv: tuple[str, ...], chosen: Iterable[Variant]) -> Workload:
     # Whatever the manifest would preload for libc, here it means the program as it is.
     commands[BASE] = Command(argv)
     name = shlex.join([Path(argv[0]).name, *argv[1:]])
-    short = name if len(name) <= 40 else name[:39] + "…"
-    return Workload(short, PROGRAM, shlex.join(argv), _commands(variants, commands))
+    return Workload(name, PROGRAM, shlex.join(argv), _commands(variants, commands))
 
 
 def _commands(variants: list[Variant], by_variant: dict[str, Command]) -> dict[str, Command]:

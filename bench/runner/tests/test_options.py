@@ -46,6 +46,7 @@ class Options(unittest.TestCase):
             (["--plot", str(self.path / "x.png")], ".svg"),
             (["--plot", "/nonexistent/x.svg"], "/nonexistent/x.svg"),
             (["--stdin", str(plain)], "--stdin"),
+            (["--programs", "/nonexistent"], "/nonexistent"),
             (["--"], "no program"),
             (["--", "no-such-program"], "no-such-program"),
             (["--", str(plain)], "not executable"),
@@ -67,9 +68,30 @@ class Options(unittest.TestCase):
 
     def test_program_keeps_its_own_options(self) -> None:
         parsed = options.parse(["--rounds", "5", "--", "echo", "--rounds", "--", "x"])
-        self.assertEqual(parsed.program[1:], ("--rounds", "--", "x"))
-        self.assertTrue(parsed.program[0].endswith("/echo"))
+        self.assertEqual(parsed.programs[0][1:], ("--rounds", "--", "x"))
+        self.assertTrue(parsed.programs[0][0].endswith("/echo"))
         self.assertEqual(parsed.rounds, 5)
+
+    def test_programs_of_a_file(self) -> None:
+        listed = self.path / "list"
+        listed.write_text("# none\n\necho 'a b' # here\ntrue\n")
+        parsed = options.parse(["--programs", str(listed)])
+        self.assertEqual([argv[1:] for argv in parsed.programs], [("a b",), ()])
+        self.assertTrue(parsed.programs[1][0].endswith("/true"))
+
+    def test_programs_that_cannot_be_measured(self) -> None:
+        listed = self.path / "list"
+        for text, named in (
+            ("# none\n", "no command"),
+            ("true\n\nno-such-program\n", "line 3: program not found"),
+            ("echo 'a\n", "line 1"),
+            ("true\ntrue\n", "twice"),
+        ):
+            with self.subTest(text=text):
+                listed.write_text(text)
+                self.assertIn(named, self._rejected("--programs", str(listed)))
+        self.assertIn("after --", self._rejected("--programs", str(listed), "--", "true"))
+        self.assertIn("--filter", self._rejected("--programs", str(listed), "--filter", "x"))
 
     def test_added_allocator(self) -> None:
         library = self.path / "libmine.so.2"

@@ -185,6 +185,14 @@ class Program(Run):
         self.assertNotIn("stdout differs", err)
         self.assertIn("stderr differs", err)
 
+    def test_several_have_a_mean(self) -> None:
+        listed = self.path / "list"
+        listed.write_text("sh -c 'exit 0'\nsh -c 'exit 0 ; echo a command that is longer than a label'\n")
+        status, out, err = self._run("--programs", str(listed))
+        self.assertEqual(status, 0, err)
+        self.assertIn("mean of 2 ", out)
+        self.assertIn("sh -c 'exit 0 ; echo a command that is …", out)
+
     def test_reads_nothing_unless_told(self) -> None:
         self.assertEqual(self._program("read line && exit 1; exit 0")[0], 0)
 
