@@ -227,7 +227,7 @@ class Heap {
     if (bins() != &no_bins) drain(*cache_of(bins()));
     while (drain_orphan()) {
     }
-    for (Shard& shard : shards_) purge_slabs(shard, true);
+    for (Shard& shard : shards_) purge_slabs(shard, Purge::all);
     for (SpanHeap& spans : span_heaps_) spans.purge(backend(), map, 0);
     os::release_freed();
   }
@@ -293,7 +293,7 @@ class Heap {
   /// What the backend is asked for a large block of `size` bytes, at a multiple of the unit where
   /// `align` is less. Not by its alignment then, but with room to move it there: glibc cuts a block
   /// of a great alignment out of a larger one and uses the rest for others, so that where one was
-  /// freed the next of the same size does not fit, and 2 MiB that come and go were 38 in the end.
+  /// freed the next of the same size does not fit.
   static std::expected<Layout, LayoutError> large_layout(std::size_t size,
                                                          std::size_t align) noexcept {
     return Layout::from_size_align(align < unit_size ? size + (unit_size - align) : size, align);
@@ -766,7 +766,7 @@ class Heap {
         over = shard.has_much_free();
       }
       release(shard, empties);
-      if (over) purge_slabs(shard, false);
+      if (over) purge_slabs(shard, Purge::much_free);
     }
   }
 
@@ -959,19 +959,19 @@ class Heap {
       over = shard.has_free_to_grow();
     }
     release(shard, empties);
-    if (over) {
-      const std::size_t gave = purge_slabs(shard, false);
-      const std::lock_guard lock(shard.mutex);
-      shard.gave_to_grow += gave;
-    }
+    if (over) purge_slabs(shard, Purge::to_grow);
     return true;
   }
 
-  /// Gives back the pages of a shard's slabs that no block in use touches; `empty_too`, also the
-  /// one empty slab that each class keeps. A slab is in transit meanwhile: in no list, so nobody
-  /// takes from it, while blocks may still come back to it. Returns how many bytes it gave.
-  static std::size_t purge_slabs(Shard& shard, bool empty_too) noexcept {
-    if (!purge_pages_ && !empty_too) return 0;
+  /// Why pages of slabs are given back: much is free, the heap would grow otherwise, or all shall
+  /// go that can.
+  enum class Purge : std::uint8_t { much_free, to_grow, all };
+
+  /// Gives back the pages of a shard's slabs that no block in use touches; with Purge::all, also
+  /// the one empty slab that each class keeps. A slab is in transit meanwhile: in no list, so
+  /// nobody takes from it, while blocks may still come back to it.
+  static void purge_slabs(Shard& shard, Purge why) noexcept {
+    if (!purge_pages_ && why != Purge::all) return;
     const auto slabs = [&shard] {
       const std::lock_guard lock(shard.mutex);
       return shard.slabs;
@@ -1010,7 +1010,8 @@ class Heap {
           auto* const slab = static_cast<Slab*>(done.next);
           slab->unlink();
           slab->in_transit = false;
-          const bool retires = slab->used() == 0 && (empty_too || !shard.partial[c].empty());
+          const bool retires =
+              slab->used() == 0 && (why == Purge::all || !shard.partial[c].empty());
           if (retires) {
             retire(shard, *slab, info, empties);
           } else {
@@ -1022,8 +1023,9 @@ class Heap {
     }
     const std::lock_guard lock(shard.mutex);
     shard.purge_mark = shard.resident_free();
-    if (!empty_too && gave != 0) shard.patience.gave(gave, Shard::patience_bounds);
-    return gave;
+    // What went so that something else had room is no sign that more should lie idle.
+    if (why == Purge::to_grow) shard.gave_to_grow += gave;
+    if (why == Purge::much_free && gave != 0) shard.patience.gave(gave, Shard::patience_bounds);
   }
 
   /// Gives back the whole pages within each run of free blocks, those that were not already.
