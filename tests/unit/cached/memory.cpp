@@ -221,6 +221,27 @@ TEST_CASE("the heap makes use of what lies idle before it grows") {
   others.shrink_to(0, random);
 }
 
+TEST_CASE("where sizes are mixed and blocks come and go, little is given back to be used again") {
+  if (!can_measure()) return;
+  struct Tag {};
+  using Fresh = sysalloc::Cached<tests::Backend<Tag>>;
+  BlocksOf<Fresh> blocks(1 << 16);
+  tests::Random random(tests::seed());
+  const long before = faults();
+  std::size_t peak = 0;
+  for (int round = 0; round < 200; ++round) {
+    for (const std::size_t wanted = blocks.live() + 1 * MiB; blocks.live() < wanted;) {
+      REQUIRE(blocks.add(tests::log_uniform(random, 16, 1e6)));
+    }
+    peak = std::max(peak, blocks.live());
+    blocks.shrink_to(blocks.count() * 3 / 5, random);
+  }
+  const long pages = static_cast<long>(peak / 4096);
+  MESSAGE("page faults: ", faults() - before, ", pages at the peak: ", pages);
+  CHECK(faults() - before <= 8 * pages);
+  blocks.shrink_to(0, random);
+}
+
 TEST_CASE("large blocks that are freed are given back") {
   if (!can_measure()) return;
   const std::size_t begin = resident();
