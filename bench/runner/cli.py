@@ -140,7 +140,7 @@ def _warn(chosen: Options, made: Manifest, described: dict[str, object]) -> None
         if (problem := elf.preload_problem(Path(argv[0]))) is None:
             continue
         _say(
-            f"warning: no allocator can be preloaded into {argv[0]}, because {problem}; all rows are libc's"
+            f"warning: no allocator can be preloaded into {argv[0]}, because {problem}; all its figures are libc's"
         )
 
 

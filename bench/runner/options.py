@@ -145,14 +145,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_mode(values: argparse.Namespace, program: list[str] | None) -> None:
+    if program == []:
+        raise UsageError("no program after --")
+    if program and values.programs is not None:
+        raise UsageError("--programs has the programs to measure; none can come after --, too")
     if program is None and values.programs is None:
         if values.stdin is not None:
             raise UsageError("--stdin goes with a program to measure (-- PROGRAM ARGS...)")
         return
-    if program is not None and values.programs is not None:
-        raise UsageError("--programs has the programs to measure; none can come after --, too")
-    if program is not None and not program:
-        raise UsageError("no program after --")
     for name in ("filter", "only", "list"):
         if getattr(values, name):
             raise UsageError(

@@ -69,7 +69,8 @@ def _unsteady(workload: Workload, aspect: str, verdict: Verdict) -> None:
     else:
         what = "its way of ending" if aspect == "ending" else f"its {aspect}"
         verdict.notes.append(
-            f"{workload.label}: {what} is not the same in every run under libc itself, so it was not compared"
+            f"{workload.label}: {what} is not the same in every run under libc itself, "
+            "so it was not compared"
         )
 
 

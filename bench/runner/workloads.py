@@ -25,7 +25,8 @@ class Workload:
 
     @property
     def label(self) -> str:
-        """For people, so no whole command line. And Google Benchmark says in a name which clock it reads, here always the wall's."""
+        """For people, so no long command line, and not the clock that Google Benchmark names: it is
+        always the wall's here."""
         if self.kind == PROGRAM:
             return self.name if len(self.name) <= 40 else self.name[:39] + "…"
         return re.sub(r"/(process|real)_time\b", "", self.name)

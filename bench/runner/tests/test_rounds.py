@@ -97,10 +97,10 @@ class Rounds(unittest.TestCase):
 
         def interrupt(name: str) -> None:
             seen.append(name)
-            if len(seen) == 4:
+            if len(seen) == 5:
                 raise KeyboardInterrupt
 
         _, results = self._run(interrupt, a=APP)
         self.assertTrue(results.interrupted)
         samples = [len(results.cells["a", column].samples) for column in COLUMNS]
-        self.assertEqual(samples, [1, 1, 1])
+        self.assertEqual(sorted(samples), [1, 1, 2])
