@@ -45,7 +45,14 @@ void pair_mixed(benchmark::State& state) {
   }
 }
 
-BENCHMARK(pair<Delete::sized>)->Name("pair")->Arg(16)->Arg(64)->Arg(1024)->Arg(4096)->Arg(65536);
+BENCHMARK(pair<Delete::sized>)
+    ->Name("pair")
+    ->Arg(16)
+    ->Arg(64)
+    ->Arg(1024)
+    ->Arg(4096)
+    ->Arg(65536)
+    ->Arg(262144);
 BENCHMARK(pair<Delete::unsized>)->Name("pair_unsized")->Arg(64)->Arg(4096);
 BENCHMARK(pair_aligned)->Arg(64)->Arg(4096);
 BENCHMARK(pair_mixed<Delete::sized>)->Name("pair_mixed");

@@ -358,14 +358,25 @@ class Heap {
     }
     if (cache->count(c) == cache->limit(c) && !extend(*cache, c)) {
       if (cache->capacity[c] == 0) {
+        if (c >= first_kept_class) cache->last_freed = c;
         put_blocks(&ptr, 1, c);
         return;
+      }
+      // Of one that has its slab to itself nothing would be left to find that by, afterwards.
+      if (class_info[c].blocks == 1 && holds(*cache, c, ptr)) {
+        report_double_free(ptr, class_info[c].size);
       }
       put_oldest(*cache, c);
     }
     const std::size_t count = cache->count(c);
     cache->slots(c)[count] = ptr;
     cache->set_count(c, count + 1);
+  }
+
+  /// Is the block at `ptr` in the bin of class `c`?
+  static bool holds(const ThreadCache& cache, SizeClass c, const void* ptr) noexcept {
+    const void* const* const slots = cache.slots(c);
+    return std::find(slots, slots + cache.count(c), ptr) != slots + cache.count(c);
   }
 
   // -------------------------------------------------------------------------------------------
@@ -550,7 +561,7 @@ class Heap {
     // Where it is less, more died already than may stay.
     if (limit < cache.room(c)) return false;
     if (cache.magazine[c].load(std::memory_order_relaxed) == nullptr) {
-      grow(cache, c);
+      if (c < first_kept_class) grow(cache, c);
       if (limit != cache.capacity[c]) return true;
       if (limit == 0) return false;
       if (cache.resting[c] != 0) {
@@ -610,6 +621,7 @@ class Heap {
     const ClassInfo& info = class_info[c];
     const std::size_t capacity = cache.capacity[c];
     if (capacity == info.cache_max) return;
+    if (c >= first_kept_class && !may_keep(cache, c)) return;
     std::size_t wanted = 2 * capacity;
     if (capacity == 0) wanted = info.blocks == 1 ? 1 : ThreadCache::first_capacity;
     if (wanted > info.cache_max) wanted = info.cache_max;
@@ -624,6 +636,20 @@ class Heap {
       flush(cache, victim);
     }
     cache.set_capacity(c, wanted);
+  }
+
+  /// May the thread keep a block of class `c`, which is one of the largest? When it asks for what
+  /// it freed last, as a vector that grows does not. Where the budget is full, instead of all
+  /// others of the largest.
+  static bool may_keep(ThreadCache& cache, SizeClass c) noexcept {
+    const std::size_t size = class_info[c].size;
+    if (cache.last_freed != c) return false;
+    if (cache.granted + size <= ThreadCache::budget) return true;
+    if (size > kept_max_size) return false;
+    for (std::size_t other = first_kept_class; other < class_count; ++other) {
+      flush(cache, static_cast<SizeClass>(other));
+    }
+    return true;
   }
 
   static void drain(ThreadCache& cache) noexcept {
@@ -918,15 +944,21 @@ class Heap {
   // Pages of slabs that hold other blocks still, and memory that lies idle.
 
   /// Before a slab is made of memory that is not resident yet: gives up what the thread has in
-  /// magazines. False when that is nothing.
+  /// magazines, and the largest blocks. False when that is nothing.
   SYSALLOC_NOINLINE static bool empty_magazines() noexcept {
-    if (bins() == &no_bins || cache_of(bins())->magazine_bytes == 0) return false;
+    if (bins() == &no_bins) return false;
     ThreadCache& cache = *cache_of(bins());
+    bool gave = false;
     for (std::size_t i = 1; i < class_count; ++i) {
       const auto c = static_cast<SizeClass>(i);
-      if (cache.magazine[c].load(std::memory_order_relaxed) != nullptr) empty(cache, c);
+      const bool goes = i < first_kept_class
+                            ? cache.magazine[c].load(std::memory_order_relaxed) != nullptr
+                            : cache.count(c) != 0;
+      if (!goes) continue;
+      empty(cache, c);
+      gave = true;
     }
-    return true;
+    return gave;
   }
 
   /// Before a slab for `shard` is made of memory that is not resident yet: gives up what that could

@@ -98,9 +98,12 @@ inline constexpr std::size_t cache_max_bytes = 64 * KiB;
 /// Blocks up to here are small: many are little memory. Of these it keeps half as much, and more
 /// only where a container died (thread_cache.hpp).
 inline constexpr std::size_t small_size = 1 * KiB;
-/// And none at all above this: finding a span costs little against what is done with so large a
-/// block, and a few of them would take the place of all others.
+/// And of each class above this one block, if any: a few more would take the place of all others.
 inline constexpr std::size_t cached_max_size = 64 * KiB;
+inline constexpr SizeClass first_kept_class = class_of_slow(cached_max_size) + 1;
+/// One above this only where nothing has to give way to it: to find a span costs little against
+/// what is done with so large a block.
+inline constexpr std::size_t kept_max_size = 256 * KiB;
 
 constexpr ClassInfo class_info_of(std::size_t size_class) noexcept {
   const std::size_t size = class_to_size_slow(size_class);
@@ -113,7 +116,7 @@ constexpr ClassInfo class_info_of(std::size_t size_class) noexcept {
   }
   std::size_t cache = (size <= small_size ? cache_max_bytes / 2 : cache_max_bytes) / size;
   if (cache > cache_max_blocks) cache = cache_max_blocks;
-  if (cache < 4) cache = size <= cached_max_size ? 4 : 0;
+  if (cache < 4) cache = size <= cached_max_size ? 4 : 1;
   const std::size_t blocks = size > max_slab_size ? 1 : units * unit_size / size;
   const int shift = std::countr_zero(size);
   return {.size = static_cast<std::uint32_t>(size),

@@ -16,6 +16,9 @@
 // when more dies than fits does all of it go. The arrays themselves are short: a program uses most
 // classes a little, and each array that it uses is a page of its memory.
 //
+// Of each class above cached_max_size it keeps one block, when it asks for what it freed last: a
+// buffer that comes and goes.
+//
 // Below the first slot of each array stands a null pointer. An allocation reads the slot below
 // `top`: null means empty, so there is no second variable to compare with. A deallocation compares
 // `top` with `limit`, which the class's share of the thread's budget sets.
@@ -103,6 +106,7 @@ struct alignas(64) ThreadCache : Bins {
   Magazine* spare;             // magazines that are not in use, linked by `below`
   std::uint16_t shard;
   SizeClass next_victim;  // where the search for a class to shrink goes on
+  SizeClass last_freed;   // the class from first_kept_class on that found no room last
 
   [[nodiscard]] static constexpr std::size_t slot_count() noexcept {
     std::size_t count = 0;

@@ -87,7 +87,8 @@ void flush() { Heap::purge(); }
 
 TEST_CASE("a block freed twice") {
   // 100 is one of many in a slab, 40,000 has a span to itself.
-  for (const std::size_t size : {std::size_t{16}, std::size_t{100}, std::size_t{5000}}) {
+  for (const std::size_t size :
+       {std::size_t{16}, std::size_t{100}, std::size_t{5000}, std::size_t{40'000}}) {
     CAPTURE(size);
     std::byte* const ptr = alloc(size);
     std::byte* const other = alloc(size);
@@ -104,6 +105,28 @@ TEST_CASE("a block freed twice") {
     heap.dealloc(ptr, layout(size));
     heap.dealloc(other, layout(size));
   }
+}
+
+TEST_CASE("a large block freed twice, of which the thread keeps one") {
+  constexpr std::size_t size = 100'000;
+  // One that comes and goes stays.
+  for (int i = 0; i < 2; ++i) heap.dealloc(alloc(size), layout(size));
+  std::byte* const ptr = alloc(size);
+  for (const bool sized : {true, false}) {
+    CAPTURE(sized);
+    const Ending ending = end_of([&] {
+      heap.dealloc(ptr, layout(size));
+      if (sized) {
+        heap.dealloc(ptr, layout(size));
+      } else {
+        heap.dealloc_unsized(ptr, 8);
+      }
+    });
+    CAPTURE(ending.text);
+    CHECK(ending.aborted());
+    CHECK(ending.says("sysalloc: block freed twice at " + address(ptr)));
+  }
+  heap.dealloc(ptr, layout(size));
 }
 
 TEST_CASE("a block freed again after it left the cache") {
