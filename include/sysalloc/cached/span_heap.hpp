@@ -146,17 +146,14 @@ class SpanHeap {
         }
       }
       release_units(segment->base, taken);
-      if (whole) {
-        map.set(segment->base, segment_units, kind_foreign, kind_foreign, nullptr);
-        backend.dealloc(reinterpret_cast<void*>(segment->base), segment_layout());
+      if (!whole) {
+        let_go(segment, taken);
+        continue;
       }
+      map.set(segment->base, segment_units, kind_foreign, kind_foreign, nullptr);
+      backend.dealloc(reinterpret_cast<void*>(segment->base), segment_layout());
       const std::lock_guard lock(mutex);
-      if (whole) {
-        spare_.push_front(segment);
-      } else {
-        segment->free |= taken;
-        relink(segment);
-      }
+      spare_.push_front(segment);
     }
   }
 
@@ -183,9 +180,7 @@ class SpanHeap {
         units -= count;
       }
       release_units(segment->base, taken);
-      const std::lock_guard lock(mutex);
-      segment->free |= taken;
-      relink(segment);
+      let_go(segment, taken);
     }
   }
 
@@ -308,6 +303,13 @@ class SpanHeap {
     dirty_units_ -= static_cast<std::size_t>(std::popcount(segment->dirty & units));
     segment->free &= ~units;
     segment->dirty &= ~units;
+    relink(segment);
+  }
+
+  // Makes them free again then.
+  void let_go(Segment* segment, std::uint64_t units) noexcept {
+    const std::lock_guard lock(mutex);
+    segment->free |= units;
     relink(segment);
   }
 
