@@ -11,7 +11,8 @@
 //                             hooks could not reach, and for every allocator but System. A program
 //                             that chooses another one in its source is refused by the linker.
 //
-// SYSALLOC_OVERRIDE_HEADER and SYSALLOC_OVERRIDE_TYPE name an allocator other than System.
+// SYSALLOC_OVERRIDE_HEADER and SYSALLOC_OVERRIDE_TYPE name an allocator other than System. With
+// SYSALLOC_OVERRIDE_USABLE_SIZE it is Cached, and malloc_usable_size is replaced, too.
 
 #include <sysalloc/global_allocator.hpp>
 
@@ -47,3 +48,7 @@ SYSALLOC_DETAIL_DEFINE_HOOKS(SYSALLOC_WEAK)
 #endif
 
 SYSALLOC_DETAIL_DEFINE_OPERATORS(SYSALLOC_OPERATOR)
+
+#if defined(SYSALLOC_OVERRIDE_USABLE_SIZE) && defined(__GLIBC__)
+#include "usable_size.cpp"  // NOLINT(bugprone-suspicious-include): as above
+#endif

@@ -46,6 +46,13 @@ SYSALLOC_SHARED_DEFINITION void release(std::uintptr_t address, std::size_t size
   VirtualAlloc(reinterpret_cast<void*>(address), size, MEM_RESET, PAGE_READWRITE);
 }
 
+SYSALLOC_SHARED_DEFINITION bool is_mapped(std::uintptr_t address) noexcept {
+  const LastError kept;
+  MEMORY_BASIC_INFORMATION info;
+  return VirtualQuery(reinterpret_cast<void*>(address), &info, sizeof(info)) != 0 &&
+         info.State == MEM_COMMIT;
+}
+
 SYSALLOC_SHARED_DEFINITION bool Lock::try_lock() noexcept {
   return TryAcquireSRWLockExclusive(reinterpret_cast<SRWLOCK*>(&srw_lock_)) != 0;
 }

@@ -49,7 +49,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   /// As alloc, with every byte zero. Above 1 MiB the backend's alloc_zeroed, which need not touch
   /// what comes zeroed from the kernel; otherwise the block is cleared here.
   [[nodiscard]] void* alloc_zeroed(Layout layout) const noexcept {
-    if (layout.size() > detail::cached::max_class_size) return Heap::alloc_large(layout, true);
+    if (layout.size() > detail::cached::max_class_size) return Heap::Large::alloc(layout, true);
     void* const ptr = alloc(layout);
     if (ptr != nullptr) std::memset(ptr, 0, layout.size());
     return ptr;
@@ -119,12 +119,25 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   }
 
   /// As above, to a whole new layout. Stays in place when the block would be freed alike under both
-  /// layouts and its address satisfies the new alignment.
+  /// layouts and its address satisfies the new alignment. So does one above 1 MiB that shrinks by
+  /// less than half; where one grows it gets a quarter more room than it needs, so that a block
+  /// that grows bit by bit is copied seldom.
   [[nodiscard]] void* realloc(void* ptr, Layout layout, Layout new_layout) const noexcept {
     namespace c = detail::cached;
     if (new_layout.align() <= c::unit_size) {
       const std::size_t size = c::aligned_size(new_layout);
       if (size <= c::max_class_size && c::class_of(size) == Heap::map.kind(ptr)) return ptr;
+    }
+    if (layout.size() > c::max_class_size) {
+      if (Heap::Large::resize(ptr, new_layout)) return ptr;
+      if (new_layout.size() > layout.size()) {
+        void* const moved = Heap::Large::alloc(new_layout, false, new_layout.size() / 4);
+        if (moved != nullptr) {
+          std::memcpy(moved, ptr, layout.size());
+          dealloc(ptr, layout);
+          return moved;
+        }
+      }
     }
     return detail::realloc_by_copy(*this, ptr, layout, new_layout);
   }

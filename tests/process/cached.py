@@ -169,6 +169,128 @@ class Mistakes(support.TestCase):
                     self.assertIn(words, result.stderr, support.describe(result))
 
 
+USABLE = r"""
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <malloc.h>
+#include <new>
+int main() {
+  int faults = 0;
+  const std::size_t sizes[] = {1, 40, 5000, 100000, 1 << 20, 5 << 20};
+  for (const std::size_t size : sizes) {
+    // Each filled to the end, as those do that ask.
+    void* const ours = ::operator new(size);
+    const std::size_t usable = malloc_usable_size(ours);
+    if (usable < size || usable > size + size / 4 + 16) ++faults;
+    std::memset(ours, 0xff, usable);
+    void* const other = ::operator new(size);
+    if (malloc_usable_size(other) != usable) ++faults;
+    void* const of_malloc = std::malloc(size);
+    if (malloc_usable_size(of_malloc) < size) ++faults;
+    ::operator delete(other);
+    ::operator delete(ours);
+    std::free(of_malloc);
+  }
+  if (malloc_usable_size(nullptr) != 0) ++faults;
+  std::printf("%d faults\n", faults);
+}
+"""
+
+
+class UsableSize(support.TestCase):
+    """Some ask malloc about what came from operator new: RocksDB does."""
+
+    def assert_no_fault(self, *command, **options):
+        self.assertEqual(self.check([*command], **options).stdout, "0 faults\n")
+
+    def test_linked(self):
+        source = self.write("usable.cpp", USABLE)
+        for toolchain in self.each_toolchain():
+            with self.subTest(toolchain=toolchain):
+                self.assert_no_fault(self.build("-O1", source, OBJECT, toolchain=toolchain))
+        self.assert_no_fault(self.build("-O1", "-static", source, OBJECT))
+
+    def test_preloaded(self):
+        program = self.build("-O1", self.write("usable.cpp", USABLE))
+        self.assert_no_fault(program, env=support.environment(LD_PRELOAD=str(SHARED)))
+
+    def test_address_sanitizer(self):
+        source = self.write("usable.cpp", USABLE)
+        for toolchain in self.each_toolchain():
+            reason = support.cannot_link(toolchain, "-fsanitize=address")
+            if reason is not None:
+                print(f"left out: {toolchain}: {reason}", file=sys.stderr)
+                continue
+            with self.subTest(toolchain=toolchain):
+                program = self.build("-O1", "-fsanitize=address", source, OBJECT,
+                                     toolchain=toolchain)
+                self.assert_no_fault(program)
+
+
+# A library that has Cached for itself, in a host that closes it while a thread lives that used it.
+LIBRARY = r"""
+struct Node { Node* next; char data[40]; };
+extern "C" __attribute__((visibility("default"))) void use() {
+  Node* list = nullptr;
+  for (int i = 0; i < 1000; ++i) list = new Node{list, {}};
+  while (list != nullptr) {
+    Node* const next = list->next;
+    delete list;
+    list = next;
+  }
+}
+"""
+HOST = r"""
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+static pthread_barrier_t used, closed;
+static void* run(void* use) {
+  ((void (*)(void))use)();
+  pthread_barrier_wait(&used);
+  pthread_barrier_wait(&closed);
+  return NULL;
+}
+int main(int argc, char** argv) {
+  /* A key for each that is asked for, so that the library finds none. */
+  for (int i = 0; i < atoi(argv[2]); ++i) {
+    pthread_key_t key;
+    pthread_key_create(&key, NULL);
+  }
+  void* const library = dlopen(argv[1], RTLD_NOW);
+  if (argc != 3 || library == NULL) return 1;
+  pthread_t thread;
+  pthread_barrier_init(&used, NULL, 2);
+  pthread_barrier_init(&closed, NULL, 2);
+  if (pthread_create(&thread, NULL, run, dlsym(library, "use")) != 0) return 2;
+  pthread_barrier_wait(&used);
+  if (dlclose(library) != 0) return 3;
+  puts(dlopen(argv[1], RTLD_NOW | RTLD_NOLOAD) == NULL ? "it is gone" : "it is there");
+  pthread_barrier_wait(&closed);
+  pthread_join(thread, NULL);
+  return 0;
+}
+"""
+
+
+class ClosedLibrary(support.TestCase):
+    def host_and_library(self):
+        # Nothing that would keep it loaded, such as a C++ library of the host's.
+        library = self.build("-shared", "-fPIC", "-O1", "-fvisibility=hidden",
+                             "-static-libstdc++", "-static-libgcc",
+                             self.write("library.cpp", LIBRARY), OBJECT, output="library.so")
+        host = self.build("-O1", "-Wl,--as-needed", "-x", "c", self.write("host.c", HOST))
+        return [host, library]
+
+    def test_thread_ends_after_it_is_gone(self):
+        self.assertEqual(self.check([*self.host_and_library(), "0"]).stdout, "it is gone\n")
+
+    def test_no_key_for_data_of_threads_is_left(self):
+        self.assertEqual(self.check([*self.host_and_library(), "2000"]).stdout, "it is gone\n")
+
+
 KEEPS = r"""
 #include <cstdio>
 #include <cstdlib>

@@ -3,7 +3,7 @@
 //   thread cache   arrays of free blocks of one thread           thread_cache.hpp
 //   shard          slabs with free blocks, one lock for each     shard.hpp, slab.hpp
 //   span heaps     runs of units for slabs, one lock for each    span_heap.hpp
-//   backend        segments and large blocks
+//   backend        segments and large blocks                     large.hpp
 //
 // Beside them the page map, which tells for any address what is there (page_map.hpp), and the
 // registry of thread caches.
@@ -34,6 +34,7 @@
 #include <cstring>
 #include <mutex>
 #include <sysalloc/cached/hints.hpp>
+#include <sysalloc/cached/large.hpp>
 #include <sysalloc/cached/metadata.hpp>
 #include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/os.hpp>
@@ -51,21 +52,9 @@
 
 namespace sysalloc::detail::cached {
 
-/// What `hardening` decides: a block freed with a wrong size ends the program, or is freed with its
-/// true size and counted.
-#if defined(SYSALLOC_HARDENING_ABORT)
-inline constexpr bool wrong_size_is_fatal = true;
-#else
-inline constexpr bool wrong_size_is_fatal = false;
-#endif
-
 /// Prints the table of the heap over `Backend`; in stats.hpp.
 template <GlobalAlloc Backend>
 void print_stats() noexcept;
-
-/// A large block from here on is given back to the system page by page, whatever the backend does
-/// with it: as much as glibc's largest mmap threshold (mallopt(3), M_MMAP_THRESHOLD).
-inline constexpr std::size_t huge_size = 32 * MiB;
 
 template <GlobalAlloc Backend>
 class Heap {
@@ -76,15 +65,17 @@ class Heap {
   static inline constinit PageMap map{};
   static inline constinit Hints hints{};
 
+  using Large = LargeBlocks<Heap>;
+
   // -------------------------------------------------------------------------------------------
   // The slow paths of allocation and deallocation. The fast ones are in cached.hpp.
 
   /// Allocates what try_alloc could not: the bin is empty, or the block is large.
   SYSALLOC_NOINLINE static void* alloc_rest(Layout layout) noexcept {
     assert(layout.size() != 0 && "Cached::alloc: size zero");
-    if (layout.align() > unit_size) return alloc_large(layout);
+    if (layout.align() > unit_size) return Large::alloc(layout);
     const std::size_t size = aligned_size(layout);
-    if (size > max_class_size) return alloc_large(layout);
+    if (size > max_class_size) return Large::alloc(layout);
     const SizeClass c = class_of(size);
     ThreadCache* const cache = attach();
     if (cache == nullptr) {
@@ -125,12 +116,16 @@ class Heap {
         return;
       case kind_free:
         report_double_free(ptr, 0);
+      case kind_gone:
+        if (Large::was_freed(ptr)) report_double_free(ptr, 0);
+        dealloc_foreign(ptr, size, align);
+        return;
       case kind_interior:
       case kind_large:
-        if (Slab* const slab = map.slab(ptr); is_behind_large(slab, ptr)) {
+        if (Large::is_behind(ptr)) {
           dealloc_foreign(ptr, size, align);
         } else if (kind == kind_large) {
-          dealloc_large(*slab, ptr, size);
+          Large::dealloc(ptr, size);
         } else {
           report_interior(ptr, 0);
         }
@@ -149,67 +144,11 @@ class Heap {
     }
   }
 
-  // -------------------------------------------------------------------------------------------
-  // Large blocks: from the backend, at a multiple of the unit so that the page map can tell them.
-
-  /// With every byte zero if `zeroed`, which the backend may do for nothing.
-  SYSALLOC_NOINLINE static void* alloc_large(Layout layout, bool zeroed = false) noexcept {
-    attach();
-    const auto from_backend = [zeroed](Layout whole) {
-      return zeroed ? sysalloc::alloc_zeroed(backend(), whole) : backend().alloc(whole);
-    };
-    if (bypass_.load(std::memory_order_relaxed)) return from_backend(layout);
-    const std::size_t size = page_up(layout.size());
-    const std::size_t align = layout.align() > unit_size ? layout.align() : 1;
-    const auto whole = large_layout(size, align);
-    if (!whole) return nullptr;
-    void* const memory = from_backend(*whole);
-    if (memory == nullptr) return nullptr;
-    const auto start = reinterpret_cast<std::uintptr_t>(memory);
-    const std::uintptr_t base = (start + unit_size - 1) & ~(unit_size - 1);
-    Slab* const slab = take_descriptor(0, 0);
-    if (slab == nullptr || !map.prepare(backend(), base, size)) {
-      backend().dealloc(memory, *whole);
-      if (slab != nullptr) give_descriptor(0, slab);
-      return nullptr;
-    }
-    slab->base = base;
-    slab->size = size;
-    slab->offset = static_cast<std::uint16_t>(base - start);
-    slab->align_shift = static_cast<std::uint8_t>(std::countr_zero(align));
-    map.set(base, units_of(size), kind_large, kind_interior, slab);
-    large_bytes_.fetch_add(size, std::memory_order_relaxed);
-    large_mapped_.fetch_add(whole->size(), std::memory_order_relaxed);
-    return reinterpret_cast<void*>(base);
-  }
-
-  static void dealloc_large(Slab& slab, void* ptr, std::size_t size) noexcept {
-    if (reinterpret_cast<std::uintptr_t>(ptr) != slab.base) report_interior(ptr, slab.size);
-    if (size != 0 && page_up(size) != slab.size) {
-      if (wrong_size_is_fatal) report_wrong_size(ptr, slab.size, size);
-      wrong_sizes_.fetch_add(1, std::memory_order_relaxed);
-    }
-    const Layout whole = *large_layout(slab.size, std::size_t{1} << slab.align_shift);
-    void* const memory = reinterpret_cast<void*>(slab.base - slab.offset);
-    map.set(slab.base, units_of(slab.size), kind_foreign, kind_foreign, nullptr);
-    large_bytes_.fetch_sub(slab.size, std::memory_order_relaxed);
-    large_mapped_.fetch_sub(whole.size(), std::memory_order_relaxed);
-    // glibc gives back by itself what it mapped for a block alone, as it does with all of this
-    // size, but not a block that it cut out of free memory, of segments that went back to it above
-    // all.
-    if (slab.size >= huge_size && purge_pages_) os::release(slab.base, slab.size);
-    give_descriptor(0, &slab);
-    backend().dealloc(memory, whole);
-  }
-
   /// The bytes that the block at `ptr`, allocated at a multiple of `align`, holds; 0 when it is not
   /// of this heap.
   static std::size_t usable_size(const void* ptr, std::size_t align) noexcept {
     const std::uint8_t kind = map.kind(ptr);
-    if (kind == kind_large) {
-      const Slab* const slab = map.slab(ptr);
-      return is_behind_large(slab, ptr) ? 0 : slab->size;
-    }
+    if (kind == kind_large) return Large::usable_size(ptr);
     if constexpr (HasUsableSize<Backend>) {
       if (bypass_.load(std::memory_order_relaxed)) {
         return sysalloc::usable_size(backend(), ptr, align);
@@ -235,11 +174,6 @@ class Heap {
   static const Backend& backend() noexcept { return global_instance_.value; }
 
   static std::size_t wrong_sizes() noexcept { return wrong_sizes_.load(std::memory_order_relaxed); }
-  static std::size_t large_bytes() noexcept { return large_bytes_.load(std::memory_order_relaxed); }
-  /// What they take of the backend's memory.
-  static std::size_t large_mapped() noexcept {
-    return large_mapped_.load(std::memory_order_relaxed);
-  }
   static std::size_t metadata_bytes() noexcept {
     return metadata_.bytes() + map.bytes() +
            thread_caches_.load(std::memory_order_relaxed) * ThreadCache::bytes();
@@ -286,29 +220,18 @@ class Heap {
   }
 
  private:
+  friend Large;
+
+  /// When the backend has no memory: gives it all segments that hold nothing. False when there are
+  /// none.
+  SYSALLOC_COLD SYSALLOC_NOINLINE static bool give_segments() noexcept {
+    bool gave = false;
+    for (SpanHeap& spans : span_heaps_) gave = spans.purge(backend(), map, 0) || gave;
+    return gave;
+  }
+
   static std::size_t units_of(std::size_t bytes) noexcept {
     return (bytes + unit_size - 1) / unit_size;
-  }
-
-  /// What the backend is asked for a large block of `size` bytes, at a multiple of the unit where
-  /// `align` is less. Not by its alignment then, but with room to move it there: glibc cuts a block
-  /// of a great alignment out of a larger one and uses the rest for others, so that where one was
-  /// freed the next of the same size does not fit.
-  static std::expected<Layout, LayoutError> large_layout(std::size_t size,
-                                                         std::size_t align) noexcept {
-    return Layout::from_size_align(align < unit_size ? size + (unit_size - align) : size, align);
-  }
-
-  /// Of what is at most PTRDIFF_MAX, as every layout is: so it cannot wrap around.
-  static std::size_t page_up(std::size_t size) noexcept {
-    return (size + page_size - 1) & ~(page_size - 1);
-  }
-
-  /// Is `ptr`, in a unit of a large block or a span, in the part of the last one that a large block
-  /// leaves to others? It ends at a page, and the rest of the unit may be anybody's.
-  /// Likewise where the block went since the map was asked for its kind: `slab` is null then.
-  static bool is_behind_large(const Slab* slab, const void* ptr) noexcept {
-    return slab == nullptr || reinterpret_cast<std::uintptr_t>(ptr) - slab->base >= slab->size;
   }
 
   static bool is_size_of(SizeClass c, std::size_t size, std::size_t align) noexcept {
@@ -476,13 +399,13 @@ class Heap {
       bypass_.store(true, std::memory_order_relaxed);
     }
     purge_pages_ = os::real_page_size() == page_size;
-    if (!ThreadBins::start()) {
-      fatal("no key for data of threads is left for the thread caches");
-    }
+    ThreadBins::start();
     os::at_fork(lock_all, unlock_all, unlock_in_child);
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
     if (os::wants_stats()) static_cast<void>(std::atexit(print_stats<Backend>));
+    // In a library that is at its end. Threads that used it may end after it.
+    static_cast<void>(std::atexit(ThreadBins::stop));
     ready_.store(true, std::memory_order_release);
   }
 
@@ -722,6 +645,10 @@ class Heap {
     const bool resident = span.base != 0;
     if (!resident) {
       spans.purge_instead(info.units);
+      span = spans.take(backend(), map, metadata_, info.units);
+    }
+    // What lies free elsewhere may be what the backend lacks.
+    if (span.base == 0 && give_segments()) {
       span = spans.take(backend(), map, metadata_, info.units);
     }
     if (span.base == 0) {
@@ -1118,8 +1045,6 @@ class Heap {
   static inline constinit std::atomic<bool> bypass_{false};
   static inline constinit bool purge_pages_ = false;
   static inline constinit std::atomic<std::size_t> wrong_sizes_{0};
-  static inline constinit std::atomic<std::size_t> large_bytes_{0};
-  static inline constinit std::atomic<std::size_t> large_mapped_{0};
 };
 
 }  // namespace sysalloc::detail::cached

@@ -4,6 +4,7 @@
 //   real_page_size           how large a page is
 //   release                  gives pages back
 //   release_freed            has the C library do so
+//   is_mapped                whether an address may be read
 //   memory_checker_present   who watches
 //   Lock                     for a critical section
 //   pause                    while another thread has the lock

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -45,6 +46,12 @@ inline void release_freed() noexcept {
 #if defined(__GLIBC__)
   malloc_trim(0);
 #endif
+}
+
+/// Is there memory at `address`? Costs a system call (msync(2) says ENOMEM where there is none).
+inline bool is_mapped(std::uintptr_t address) noexcept {
+  const std::size_t page = real_page_size();
+  return msync(reinterpret_cast<void*>(address & ~(page - 1)), page, MS_ASYNC) == 0;
 }
 
 /// Is a tool at work that must see every block by itself? AddressSanitizer brings its own symbols;
@@ -108,19 +115,28 @@ inline void at_fork(void (*before)(), void (*in_parent)(), void (*in_child)()) n
 template <class T, class Policy>
 class PerThread {
  public:
-  /// Before any set(), once. False when the system has no room for it.
-  [[nodiscard]] static bool start() noexcept {
-    return pthread_key_create(&key_, [](void* value) {
-             value_ = Policy::none();
-             Policy::at_end(static_cast<T*>(value));
-           }) == 0;
+  /// Before any set(), once.
+  static void start() noexcept {
+    const auto at_end = [](void* value) {
+      value_ = Policy::none();
+      Policy::at_end(static_cast<T*>(value));
+    };
+    has_key_.store(pthread_key_create(&key_, at_end) == 0, std::memory_order_release);
+  }
+
+  /// When the library that this is part of is unloaded, or the program ends: at_end() is called for
+  /// no thread any more.
+  static void stop() noexcept {
+    if (has_key_.exchange(false, std::memory_order_acq_rel)) pthread_key_delete(key_);
   }
 
   [[nodiscard]] static T* get() noexcept { return value_; }
 
   /// False when the thread may set it no more: destructors of other pthread keys may bring it back
-  /// a few times, and POSIX has only so many rounds of them.
-  [[nodiscard]] static bool may_set() noexcept { return times_set_ != max_times_set; }
+  /// a few times, and POSIX has only so many rounds of them. Nor where the system had no key left.
+  [[nodiscard]] static bool may_set() noexcept {
+    return times_set_ != max_times_set && has_key_.load(std::memory_order_acquire);
+  }
 
   /// False, and nothing is changed, when the system has no room for it.
   [[nodiscard]] static bool set(T* value) noexcept {
@@ -136,6 +152,7 @@ class PerThread {
   SYSALLOC_THREAD_LOCAL T* value_ = Policy::none();
   SYSALLOC_THREAD_LOCAL unsigned times_set_ = 0;
   static inline constinit pthread_key_t key_{};
+  static inline constinit std::atomic<bool> has_key_{false};
 };
 
 #undef SYSALLOC_THREAD_LOCAL

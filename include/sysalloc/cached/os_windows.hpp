@@ -28,6 +28,9 @@ void release(std::uintptr_t address, std::size_t size) noexcept;
 /// Lets the C library give back what it keeps of what was freed to it. HeapFree does of itself.
 inline void release_freed() noexcept {}
 
+/// Is there memory at `address`? Costs a system call.
+[[nodiscard]] bool is_mapped(std::uintptr_t address) noexcept;
+
 /// Is a tool at work that must see every block by itself? None that is known here.
 inline bool memory_checker_present() noexcept { return false; }
 
@@ -82,8 +85,11 @@ class ThreadSlot {
 template <class T, class Policy>
 class PerThread {
  public:
-  /// Before any set(), once. False when the system has no room for it.
-  [[nodiscard]] static bool start() noexcept { return slot_.start(); }
+  /// Before any set(), once.
+  static void start() noexcept { has_slot_ = slot_.start(); }
+
+  /// Nothing to do here: who unloads a library ends its threads first (see README).
+  static void stop() noexcept {}
 
   [[nodiscard]] static T* get() noexcept {
     void* const value = slot_.get();
@@ -91,7 +97,7 @@ class PerThread {
   }
 
   /// False when the thread may set it no more.
-  [[nodiscard]] static bool may_set() noexcept { return slot_.get() == nullptr; }
+  [[nodiscard]] static bool may_set() noexcept { return has_slot_ && slot_.get() == nullptr; }
 
   /// False, and nothing is changed, when the system has no room for it.
   [[nodiscard]] static bool set(T* value) noexcept { return slot_.set(value); }
@@ -104,6 +110,7 @@ class PerThread {
   }
 
   static inline constinit ThreadSlot slot_{end};
+  static inline constinit bool has_slot_ = false;
 };
 
 }  // namespace sysalloc::detail::cached::os

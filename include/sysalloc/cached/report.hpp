@@ -15,6 +15,14 @@
 
 namespace sysalloc::detail::cached {
 
+/// What `hardening` decides: a block freed with a wrong size ends the program, or is freed with its
+/// true size and counted.
+#if defined(SYSALLOC_HARDENING_ABORT)
+inline constexpr bool wrong_size_is_fatal = true;
+#else
+inline constexpr bool wrong_size_is_fatal = false;
+#endif
+
 /// A line of text in a fixed buffer; what does not fit is cut off.
 class Text {
  public:

@@ -84,7 +84,8 @@ struct alignas(64) Slab : ListNode {
   Segment* segment;            // nullptr for a large block
   std::uint32_t until_change;  // blocks that have to come back until it changes its list
   std::uint32_t beyond;        // and that are out beside these: none, or all others of a full slab
-  std::uint64_t purged;        // a bit for each page that is not resident: given back, or new
+  std::uint64_t purged;        // a bit for each page that is not resident: given back, or new; of
+                               // a large block: how much the backend was asked for, in bytes
   std::uint32_t owner;         // its shard and class; class 0 for a large block
   std::uint16_t offset;        // of a large block: where it begins in what the backend gave
   bool in_transit;             // out of its list while the system is called about its pages

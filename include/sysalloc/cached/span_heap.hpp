@@ -127,16 +127,17 @@ class SpanHeap {
 
   /// Gives dirty memory back until at most `keep` units of it are left.
   template <class Backend>
-  void purge(const Backend& backend, PageMap& map, std::size_t keep) noexcept {
+  bool purge(const Backend& backend, PageMap& map, std::size_t keep) noexcept {
+    bool gave_segment = false;
     for (;;) {
       Segment* segment = nullptr;
       std::uint64_t taken = 0;
       bool whole = false;
       {
         const std::lock_guard lock(mutex);
-        if (dirty_units_ <= keep && keep != 0) return;
+        if (dirty_units_ <= keep && keep != 0) return gave_segment;
         segment = purgeable(keep == 0);
-        if (segment == nullptr) return;
+        if (segment == nullptr) return gave_segment;
         whole = segment->whole();
         taken = whole ? segment->free : segment->dirty;
         hold(segment, taken);
@@ -152,6 +153,7 @@ class SpanHeap {
       }
       map.set(segment->base, segment_units, kind_foreign, kind_foreign, nullptr);
       backend.dealloc(reinterpret_cast<void*>(segment->base), segment_layout());
+      gave_segment = true;
       const std::lock_guard lock(mutex);
       spare_.push_front(segment);
     }

@@ -47,11 +47,11 @@ CachedStats gather() noexcept {
   H::class_counts(counts);
   const SpanHeap::Counts spans = H::span_counts();
   CachedStats stats;
-  stats.large = H::large_bytes();
+  stats.large = H::Large::bytes();
   stats.live = stats.large;
   stats.dirty = spans.dirty;
   stats.metadata = H::metadata_bytes();
-  stats.mapped = spans.mapped + H::large_mapped() + stats.metadata;
+  stats.mapped = spans.mapped + H::Large::mapped() + stats.metadata;
   stats.wrong_sizes = H::wrong_sizes();
   for (std::size_t c = 1; c < class_count; ++c) {
     const std::size_t size = class_info[c].size;

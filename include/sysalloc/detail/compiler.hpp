@@ -20,6 +20,8 @@
 #endif
 /// Next to never called.
 #define SYSALLOC_COLD __attribute__((cold))
+/// Reads what AddressSanitizer would not have read.
+#define SYSALLOC_NO_ADDRESS_SANITIZER __attribute__((no_sanitize("address")))
 
 #elif defined(_MSC_VER)
 
@@ -27,6 +29,7 @@
 #define SYSALLOC_HOT
 #define SYSALLOC_HOT_LONG
 #define SYSALLOC_COLD
+#define SYSALLOC_NO_ADDRESS_SANITIZER
 
 #else
 
@@ -34,6 +37,7 @@
 #define SYSALLOC_HOT
 #define SYSALLOC_HOT_LONG
 #define SYSALLOC_COLD
+#define SYSALLOC_NO_ADDRESS_SANITIZER
 
 #endif
 

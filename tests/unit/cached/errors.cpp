@@ -129,6 +129,33 @@ TEST_CASE("a large block freed twice, of which the thread keeps one") {
   heap.dealloc(ptr, layout(size));
 }
 
+TEST_CASE("a large block of the backend freed twice") {
+  // glibc maps one of that size for itself and unmaps it; after it gave one back, it does not.
+  for (const bool mapped : {true, false}) {
+    constexpr std::size_t size = 5 << 20;
+    if (!mapped) heap.dealloc(alloc(4 * size), layout(4 * size));
+    for (const bool sized : {true, false}) {
+      CAPTURE(mapped);
+      CAPTURE(sized);
+      std::byte* const ptr = alloc(size);
+      std::byte* const other = alloc(size);
+      const Ending ending = end_of([&] {
+        heap.dealloc(ptr, layout(size));
+        if (sized) {
+          heap.dealloc(ptr, layout(size));
+        } else {
+          heap.dealloc_unsized(ptr, 8);
+        }
+      });
+      CAPTURE(ending.text);
+      CHECK(ending.aborted());
+      CHECK(ending.says("sysalloc: block freed twice at " + address(ptr)));
+      heap.dealloc(ptr, layout(size));
+      heap.dealloc(other, layout(size));
+    }
+  }
+}
+
 TEST_CASE("a block freed again after it left the cache") {
   std::byte* const ptr = alloc(100);
   std::byte* const other = alloc(100);

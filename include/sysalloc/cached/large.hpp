@@ -1,0 +1,197 @@
+// Large blocks: each by itself from the backend.
+//
+// A block begins at a unit, so that the page map can tell it, and ends at a page. The backend is
+// not asked for that alignment but for room to move the block there: glibc cuts a block of a great
+// alignment out of a larger one and uses the rest for others, so that where one was freed the next
+// of the same size does not fit.
+//
+//   start          base                              base + size      start + asked
+//   | not used ... | the program's bytes ............| not used ......|
+//
+// What lies before the base and behind the size shares its units with others. So a pointer into the
+// last unit may be of another allocator, and whoever frees it reads the descriptor of a block that
+// another thread may free meanwhile; see is_behind().
+
+#ifndef SYSALLOC_CACHED_LARGE_HPP_
+#define SYSALLOC_CACHED_LARGE_HPP_
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <sysalloc/cached/os.hpp>
+#include <sysalloc/cached/page_map.hpp>
+#include <sysalloc/cached/report.hpp>
+#include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/cached/slab.hpp>
+#include <sysalloc/detail/compiler.hpp>
+#include <sysalloc/global_alloc.hpp>
+#include <sysalloc/layout.hpp>
+
+namespace sysalloc::detail::cached {
+
+/// A large block from here on is given back to the system page by page, whatever the backend does
+/// with it: as much as glibc's largest mmap threshold (mallopt(3), M_MMAP_THRESHOLD).
+inline constexpr std::size_t huge_size = 32 * MiB;
+
+template <class Heap>
+class LargeBlocks {
+ public:
+  /// A block of `layout`, with every byte zero if `zeroed`, which the backend may do for nothing;
+  /// nullptr without memory. It can grow by `room` bytes where it is.
+  SYSALLOC_NOINLINE static void* alloc(Layout layout, bool zeroed, std::size_t room = 0) noexcept {
+    Heap::attach();
+    if (Heap::bypass_.load(std::memory_order_relaxed)) return from_backend(layout, zeroed);
+    const std::size_t size = page_up(layout.size());
+    const std::size_t align = layout.align() > unit_size ? layout.align() : 1;
+    const auto whole = whole_layout(size + page_up(room), align);
+    if (!whole) return nullptr;
+    void* memory = from_backend(*whole, zeroed);
+    // What lies free here may be what it lacks.
+    if (memory == nullptr && Heap::give_segments()) memory = from_backend(*whole, zeroed);
+    if (memory == nullptr) return nullptr;
+    const auto start = reinterpret_cast<std::uintptr_t>(memory);
+    const std::uintptr_t base = (start + unit_size - 1) & ~(unit_size - 1);
+    Slab* const slab = Heap::take_descriptor(0, 0);
+    if (slab == nullptr || !Heap::map.prepare(Heap::backend(), base, size + page_up(room))) {
+      Heap::backend().dealloc(memory, *whole);
+      if (slab != nullptr) Heap::give_descriptor(0, slab);
+      return nullptr;
+    }
+    slab->offset = static_cast<std::uint16_t>(base - start);
+    slab->align_shift = static_cast<std::uint8_t>(std::countr_zero(align));
+    slab->purged = whole->size();
+    publish(slab->base, base);
+    publish(slab->size, size);
+    Heap::map.set(base, Heap::units_of(size), kind_large, kind_interior, slab);
+    bytes_.fetch_add(size, std::memory_order_relaxed);
+    mapped_.fetch_add(whole->size(), std::memory_order_relaxed);
+    return reinterpret_cast<void*>(base);
+  }
+  static void* alloc(Layout layout) noexcept { return alloc(layout, false); }
+
+  /// Frees the block that `ptr` is said to be, in a unit of one; `size` is 0 when it is unknown.
+  static void dealloc(void* ptr, std::size_t size) noexcept {
+    Slab& slab = *Heap::map.slab(ptr);
+    if (reinterpret_cast<std::uintptr_t>(ptr) != slab.base) report_interior(ptr, slab.size);
+    if (size != 0 && page_up(size) != slab.size) {
+      if (wrong_size_is_fatal) report_wrong_size(ptr, slab.size, size);
+      Heap::wrong_sizes_.fetch_add(1, std::memory_order_relaxed);
+    }
+    const std::size_t asked = static_cast<std::size_t>(slab.purged);
+    const Layout whole =
+        Layout::from_size_align_unchecked(asked, std::size_t{1} << slab.align_shift);
+    void* const memory = reinterpret_cast<void*>(slab.base - slab.offset);
+    // Before the others may get the memory.
+    if (slab.offset >= sizeof(std::uintptr_t)) mark_before(ptr) = mark_of(ptr);
+    Heap::map.set(slab.base, Heap::units_of(slab.size), kind_gone, kind_foreign, nullptr);
+    bytes_.fetch_sub(slab.size, std::memory_order_relaxed);
+    mapped_.fetch_sub(asked, std::memory_order_relaxed);
+    // glibc gives back by itself what it mapped for a block alone, as it does with all of this
+    // size, but not a block that it cut out of free memory, of segments that went back to it above
+    // all.
+    if (slab.size >= huge_size && Heap::purge_pages_) os::release(slab.base, slab.size);
+    Heap::give_descriptor(0, &slab);
+    Heap::backend().dealloc(memory, whole);
+  }
+
+  /// Makes a block that is of `new_layout` where it is, of what is there: to grow it takes the room
+  /// behind it. False, and nothing is changed, when there is not so much, or it would be left with
+  /// more than half of it unused, or `ptr` is no large block.
+  static bool resize(void* ptr, Layout new_layout) noexcept {
+    if (Heap::map.kind(ptr) != kind_large || is_behind(ptr)) return false;
+    Slab& slab = *Heap::map.slab(ptr);
+    const std::size_t size = page_up(new_layout.size());
+    const std::size_t most = static_cast<std::size_t>(slab.purged) - slab.offset;
+    if (reinterpret_cast<std::uintptr_t>(ptr) % new_layout.align() != 0) return false;
+    if (new_layout.size() <= max_class_size || size > most || size < most / 2) return false;
+    const std::size_t before = slab.size;
+    const std::size_t units = Heap::units_of(size);
+    const std::size_t units_before = Heap::units_of(before);
+    const std::uintptr_t end = slab.base + units * unit_size;
+    publish(slab.size, size);
+    if (units > units_before) {
+      const std::uintptr_t end_before = slab.base + units_before * unit_size;
+      Heap::map.set(end_before, units - units_before, kind_interior, kind_interior, &slab);
+    } else if (units < units_before) {
+      Heap::map.set(end, units_before - units, kind_foreign, kind_foreign, nullptr);
+    }
+    if (size < before && Heap::purge_pages_) os::release(slab.base + size, before - size);
+    // Modulo 2^n where it shrinks.
+    bytes_.fetch_add(size - before, std::memory_order_relaxed);
+    return true;
+  }
+
+  /// The bytes that the block holds that begins at `ptr`; 0 when none does.
+  static std::size_t usable_size(const void* ptr) noexcept {
+    return is_behind(ptr) ? 0 : Heap::map.slab(ptr)->size;
+  }
+
+  /// Is `ptr`, in a unit of a large block or a span, in what that leaves of the unit to others?
+  /// Then it is not of this heap.
+  ///
+  /// The block may be freed meanwhile, and its descriptor be that of another one: so it counts as
+  /// read only if the map still says the same afterwards. If not, `ptr` is no pointer to the block
+  /// that was there.
+  static bool is_behind(const void* ptr) noexcept {
+    Slab* const slab = Heap::map.slab(ptr);
+    if (slab == nullptr) return true;
+    const std::uintptr_t base = std::atomic_ref(slab->base).load(std::memory_order_acquire);
+    const std::size_t size = std::atomic_ref(slab->size).load(std::memory_order_acquire);
+    return Heap::map.slab(ptr) != slab || reinterpret_cast<std::uintptr_t>(ptr) - base >= size;
+  }
+
+  /// Is `ptr`, in a unit where a large block began, one that was freed? Its memory went back to the
+  /// system then, or nobody has written since to what stands before it.
+  static bool was_freed(const void* ptr) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(ptr);
+    if (address % unit_size != 0) return false;
+    if (!os::is_mapped(address)) return true;
+    return os::is_mapped(address - page_size) && mark_before(ptr) == mark_of(ptr);
+  }
+
+  /// Of all that live.
+  static std::size_t bytes() noexcept { return bytes_.load(std::memory_order_relaxed); }
+  /// What they take of the backend's memory.
+  static std::size_t mapped() noexcept { return mapped_.load(std::memory_order_relaxed); }
+
+ private:
+  static void* from_backend(Layout whole, bool zeroed) noexcept {
+    return zeroed ? sysalloc::alloc_zeroed(Heap::backend(), whole) : Heap::backend().alloc(whole);
+  }
+
+  static std::expected<Layout, LayoutError> whole_layout(std::size_t size,
+                                                         std::size_t align) noexcept {
+    return Layout::from_size_align(align < unit_size ? size + (unit_size - align) : size, align);
+  }
+
+  /// Of what is at most PTRDIFF_MAX, as every layout is: so it cannot wrap around.
+  static std::size_t page_up(std::size_t size) noexcept {
+    return (size + page_size - 1) & ~(page_size - 1);
+  }
+
+  /// For is_behind().
+  static void publish(std::size_t& field, std::size_t value) noexcept {
+    std::atomic_ref(field).store(value, std::memory_order_release);
+  }
+
+  static std::uintptr_t& mark_before(void* ptr) noexcept {
+    return static_cast<std::uintptr_t*>(ptr)[-1];
+  }
+  /// Of memory that was freed: nothing for AddressSanitizer.
+  SYSALLOC_NO_ADDRESS_SANITIZER static std::uintptr_t mark_before(const void* ptr) noexcept {
+    return static_cast<const std::uintptr_t*>(ptr)[-1];
+  }
+  /// Of this address alone.
+  static std::uintptr_t mark_of(const void* ptr) noexcept {
+    return ~reinterpret_cast<std::uintptr_t>(ptr) ^ (std::uintptr_t{0xdeadf} << 8);
+  }
+
+  static inline constinit std::atomic<std::size_t> bytes_{0};
+  static inline constinit std::atomic<std::size_t> mapped_{0};
+};
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_LARGE_HPP_

@@ -1,0 +1,54 @@
+// malloc_usable_size(3) for programs that ask it about what came from operator new: with glibc's
+// operators that is malloc's, and works (RocksDB does it). glibc itself would take for its own
+// header whatever stands before a block of Cached.
+//
+// Part of override.cpp, where the allocator is Cached.
+
+#include <dlfcn.h>
+#include <malloc.h>
+
+#include <atomic>
+#include <cstddef>
+#include <sysalloc/cached.hpp>
+#include <sysalloc/detail/visibility.hpp>
+
+extern "C" {
+// The C library's own: by this name in static programs, and by dlsym in others; those for which an
+// older one would need -ldl link all the same. The other is AddressSanitizer's.
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-redundant-declaration)
+__attribute__((weak)) std::size_t __malloc_usable_size(void* ptr);
+__attribute__((weak)) std::size_t __interceptor_malloc_usable_size(void* ptr);
+__attribute__((weak)) void* dlsym(void* handle, const char* name) noexcept;
+// NOLINTEND(bugprone-reserved-identifier,readability-redundant-declaration)
+}
+
+namespace sysalloc::detail {
+
+/// The one that stands behind this one; nullptr when there is none.
+inline auto next_usable_size() noexcept -> std::size_t (*)(void*) {
+  if (&__malloc_usable_size != nullptr) return __malloc_usable_size;
+  if (&__interceptor_malloc_usable_size != nullptr) return __interceptor_malloc_usable_size;
+  if (&dlsym == nullptr) return nullptr;
+  static constinit std::atomic<void*> found{nullptr};
+  void* next = found.load(std::memory_order_relaxed);
+  if (next == nullptr) {
+    next = dlsym(RTLD_NEXT, "malloc_usable_size");
+    found.store(next, std::memory_order_relaxed);
+  }
+  return reinterpret_cast<std::size_t (*)(void*)>(next);
+}
+
+}  // namespace sysalloc::detail
+
+/// The bytes that the block at `ptr` really holds, whoever gave it out; 0 for a null pointer.
+/// Thread-safe; costs two loads for blocks of Cached.
+extern "C" SYSALLOC_EXPORT std::size_t malloc_usable_size(void* ptr) noexcept {
+  if (ptr == nullptr) return 0;
+  using Heap = sysalloc::detail::cached::Heap<sysalloc::System>;
+  // Not of the rest: for that System itself asks here.
+  if (Heap::map.kind(ptr) != sysalloc::detail::cached::kind_foreign) {
+    if (const std::size_t ours = Heap::usable_size(ptr, 1)) return ours;
+  }
+  const auto next = sysalloc::detail::next_usable_size();
+  return next == nullptr ? 0 : next(ptr);
+}
