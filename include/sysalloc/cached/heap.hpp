@@ -49,6 +49,7 @@
 #include <sysalloc/detail/never_destroyed.hpp>
 #include <sysalloc/global_alloc.hpp>
 #include <sysalloc/layout.hpp>
+#include <utility>
 
 namespace sysalloc::detail::cached {
 
@@ -168,6 +169,7 @@ class Heap {
     }
     for (Shard& shard : shards_) purge_slabs(shard, Purge::all);
     for (SpanHeap& spans : span_heaps_) spans.purge(backend(), map, 0);
+    free_unused_caches();
     os::release_freed();
   }
 
@@ -328,14 +330,12 @@ class Heap {
       }
     }
     if (cache == nullptr) {
-      // Of the least alignment: an allocator clears a block of that without touching fresh pages,
-      // of which few are ever used.
-      void* const memory = sysalloc::alloc_zeroed(
-          backend(), Layout::from_size_align_unchecked(ThreadCache::bytes(), smallest_size));
+      void* const memory = sysalloc::alloc_zeroed(backend(), ThreadCache::layout());
       if (memory == nullptr) return nullptr;
       const auto end = reinterpret_cast<std::uintptr_t>(memory) + alignof(ThreadCache);
       cache = reinterpret_cast<ThreadCache*>(end & ~(alignof(ThreadCache) - 1));
       cache->init();
+      cache->memory = memory;
       thread_caches_.fetch_add(1, std::memory_order_relaxed);
     }
     // Where the system cannot call back at its end, the cache would be lost with the thread.
@@ -352,6 +352,10 @@ class Heap {
         if (shards_[i].threads < shards_[best].threads) best = i;
       }
       ++shards_[best].threads;
+      // Each begins where no thread is: so the first that was not used is the one behind the last.
+      if (best >= shards_used_.load(std::memory_order_relaxed)) {
+        shards_used_.store(best + 1, std::memory_order_relaxed);
+      }
       cache->shard = static_cast<std::uint16_t>(best);
       cache->prev = nullptr;
       cache->next = caches_;
@@ -367,12 +371,25 @@ class Heap {
     static void at_end(Bins* bins) noexcept {
       ThreadCache* const cache = cache_of(bins);
       drain(*cache);
-      const std::lock_guard lock(registry_mutex_);
-      unregister(*cache);
-      keep_unused(cache);
+      Shard& shard = shards_[cache->shard];
+      bool deserted = false;
+      {
+        const std::lock_guard lock(registry_mutex_);
+        unregister(*cache);
+        keep_unused(cache);
+        deserted = shard.threads == 0;
+      }
+      // Until a thread comes again, nobody may free a block there.
+      if (deserted && has_much_idle(shard)) purge_slabs(shard, Purge::much_free);
     }
   };
   using ThreadBins = os::PerThread<Bins, AtThreadEnd>;
+
+  /// Is as much free in the slabs of a shard as may be, whatever was when it was looked at last?
+  static bool has_much_idle(Shard& shard) noexcept {
+    const std::lock_guard lock(shard.mutex);
+    return shard.resident_free() > shard.step(shards_used_.load(std::memory_order_relaxed));
+  }
 
   /// The cache that a thread's bins are of, unless these are no_bins.
   static ThreadCache* cache_of(Bins* bins) noexcept { return static_cast<ThreadCache*>(bins); }
@@ -381,6 +398,31 @@ class Heap {
   static void keep_unused(ThreadCache* cache) noexcept {
     cache->next = unused_caches_;
     unused_caches_ = cache;
+  }
+
+  /// Gives the caches of threads that ended back to the backend, and their magazines to the calling
+  /// thread. If that has no cache, those with magazines stay.
+  static void free_unused_caches() noexcept {
+    ThreadCache* unused = nullptr;
+    {
+      const std::lock_guard lock(registry_mutex_);
+      unused = std::exchange(unused_caches_, nullptr);
+    }
+    while (unused != nullptr) {
+      ThreadCache* const cache = std::exchange(unused, unused->next);
+      if (cache->spare != nullptr && bins() == &no_bins) {
+        const std::lock_guard lock(registry_mutex_);
+        keep_unused(cache);
+        continue;
+      }
+      while (Magazine* const magazine = cache->spare) {
+        cache->spare = magazine->below;
+        magazine->below = cache_of(bins())->spare;
+        cache_of(bins())->spare = magazine;
+      }
+      backend().dealloc(cache->memory, ThreadCache::layout());
+      thread_caches_.fetch_sub(1, std::memory_order_relaxed);
+    }
   }
 
   /// Takes a cache out of the list of all. The lock of the registry is held.
@@ -614,6 +656,7 @@ class Heap {
     Slab* const slab = new_slab(shard_index, c);
     if (slab == nullptr) return 0;
     const ClassInfo& info = class_info[c];
+    if (slab->offset != 0 && purge_pages_) trim_tail(shard, *slab, info);
     const std::lock_guard lock(shard.mutex);
     ++shard.slabs[c];
     shard.slab_bytes += slab->size;
@@ -624,6 +667,18 @@ class Heap {
     shard.free_bytes += std::size_t{slab->free(info)} * info.size;
     shard.purged_bytes += slab->purged_bytes();
     return got;
+  }
+
+  /// Gives back what lies behind the block of a slab with one, if there is much of that.
+  static void trim_tail(Shard& shard, Slab& slab, const ClassInfo& info) noexcept {
+    const std::size_t tail = slab.size - info.size;
+    {
+      const std::lock_guard lock(shard.mutex);
+      if (!shard.add_tail(tail)) return;
+      shard.tail_bytes -= tail;
+    }
+    slab.offset = 0;
+    os::release(slab.base + info.size, tail);
   }
 
   /// One block for a thread that has no room for more; nullptr without memory.
@@ -659,6 +714,7 @@ class Heap {
     slab->segment = span.segment;
     slab->size = info.units * unit_size;
     slab->in_transit = false;
+    slab->offset = info.blocks == 1 && resident && info.size != slab->size ? 1 : 0;
     slab->fill(info);
     if (!resident && purge_pages_) slab->mark_purged(info);
     map.set(span.base, info.units, c, info.size > max_slab_size ? std::uint8_t{kind_interior} : c,
@@ -708,19 +764,48 @@ class Heap {
 
   /// Puts `count` blocks of class `c` back into their slabs. Overwrites the array.
   static void put_blocks(void** blocks, std::size_t count, SizeClass c) noexcept {
-    // Blocks of other shards than the first one's stay for another round.
+    if (count == 0) return;
+    count = put_some(blocks, count, c);
     while (count != 0) {
-      Shard& shard = shards_[slab_of(blocks[0], c, [] {})->shard()];
-      List empties;
-      bool over = false;
-      {
-        const std::lock_guard lock(shard.mutex);
-        count = put_into(shard, c, blocks, count, empties);
-        over = shard.has_much_free();
-      }
-      release(shard, empties);
-      if (over) purge_slabs(shard, Purge::much_free);
+      const std::size_t batch = (std::min)(count, ThreadCache::refill_blocks);
+      count -= batch;
+      put_by_shard(blocks + count, batch, c);
     }
+  }
+
+  /// As above, of up to refill_blocks blocks that are of several shards: those of one after those
+  /// of another, so that each block is looked at twice and not once for every shard.
+  SYSALLOC_NOINLINE static void put_by_shard(void* const* blocks, std::size_t count,
+                                             SizeClass c) noexcept {
+    std::array<std::uint8_t, ThreadCache::refill_blocks> shard_of;
+    std::array<std::size_t, shard_count + 1> end{};
+    for (std::size_t i = 0; i < count; ++i) {
+      shard_of[i] = static_cast<std::uint8_t>(slab_of(blocks[i], c, [] {})->shard());
+      ++end[shard_of[i] + std::size_t{1}];
+    }
+    for (std::size_t i = 0; i < shard_count; ++i) end[i + 1] += end[i];
+    // From where those of a shard begin to where they end.
+    std::array<void*, ThreadCache::refill_blocks> sorted;
+    for (std::size_t i = 0; i < count; ++i) sorted[end[shard_of[i]]++] = blocks[i];
+    for (std::size_t i = 0, begin = 0; i < shard_count; begin = end[i++]) {
+      if (end[i] != begin) static_cast<void>(put_some(sorted.data() + begin, end[i] - begin, c));
+    }
+  }
+
+  /// Puts those into their slabs that are of the same shard as the first, and moves the others to
+  /// the front. Returns how many these are.
+  static std::size_t put_some(void** blocks, std::size_t count, SizeClass c) noexcept {
+    Shard& shard = shards_[slab_of(blocks[0], c, [] {})->shard()];
+    List empties;
+    bool over = false;
+    {
+      const std::lock_guard lock(shard.mutex);
+      count = put_into(shard, c, blocks, count, empties);
+      over = shard.has_much_free(shards_used_.load(std::memory_order_relaxed));
+    }
+    release(shard, empties);
+    if (over) purge_slabs(shard, Purge::much_free);
+    return count;
   }
 
   /// The slab of a block that came into a cache as one of class `c`. Calls `before_report` before
@@ -842,6 +927,7 @@ class Heap {
     if (slab.linked()) slab.unlink();
     --shard.slabs[c];
     shard.slab_bytes -= slab.size;
+    if (slab.offset != 0) shard.tail_bytes -= slab.size - info.size;
     shard.free[c] -= info.blocks;
     shard.forget_free(std::size_t{info.blocks} * info.size, slab.purged_bytes());
     empties.push_back(&slab);
@@ -984,7 +1070,9 @@ class Heap {
     shard.purge_mark = shard.resident_free();
     // What went so that something else had room is no sign that more should lie idle.
     if (why == Purge::to_grow) shard.gave_to_grow += gave;
-    if (why == Purge::much_free && gave != 0) shard.patience.gave(gave, Shard::patience_bounds);
+    if (why == Purge::much_free) {
+      shard.note_purge(gave, shards_used_.load(std::memory_order_relaxed));
+    }
   }
 
   /// Gives back the whole pages within each run of free blocks, those that were not already.
@@ -1032,6 +1120,7 @@ class Heap {
       SpanHeap(other_idle), SpanHeap(other_idle), SpanHeap(other_idle), SpanHeap(other_idle)};
   static inline constinit Metadata metadata_{};
   static inline constinit std::array<Shard, shard_count> shards_{};
+  static inline constinit std::atomic<std::size_t> shards_used_{0};  // so far
   static inline constinit Mutex registry_mutex_{};
   static inline constinit ThreadCache* caches_ = nullptr;
   static inline constinit ThreadCache* unused_caches_ = nullptr;

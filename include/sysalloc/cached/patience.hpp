@@ -18,7 +18,7 @@ namespace sysalloc::detail::cached {
 /// that is never used takes no page of a program.
 class Patience {
  public:
-  /// `first` may lie idle at first, and never more than `most`. The same in each call.
+  /// `first` may lie idle at first, and never more than `most`.
   struct Bounds {
     std::size_t first;
     std::size_t most;

@@ -45,9 +45,11 @@ struct alignas(64) Shard {
   std::size_t slab_bytes = 0;                      // of the slabs with memory
   std::size_t free_bytes = 0;                      // of free blocks in slabs
   std::size_t purged_bytes = 0;                    // of these, in pages that are not resident
+  std::size_t tail_bytes = 0;    // of what lies behind blocks with a slab to themselves, resident
   std::size_t purge_mark = 0;    // resident_free() when pages were last given back, or less
   std::size_t next_mark = 0;     // of what the slabs occupy
   std::size_t gave_to_grow = 0;  // of pages given back so that the heap need not grow
+  std::size_t in_vain = 0;       // resident_free() when last there was hardly a whole page in it
   Patience patience;
   static constexpr Patience::Bounds patience_bounds{8 * MiB, few_slabs};
 
@@ -80,6 +82,14 @@ struct alignas(64) Shard {
     return true;
   }
 
+  /// Notes that a slab of one block was made of resident memory, with `tail` bytes behind the block
+  /// that nobody uses. True when that comes to much in all, and those of this one should go: 64 KiB
+  /// and a header take two units.
+  [[nodiscard]] bool add_tail(std::size_t tail) noexcept {
+    tail_bytes += tail;
+    return tail_bytes > (std::max)(4 * MiB, slab_bytes / 32);
+  }
+
   /// The free bytes in slabs that still occupy memory.
   [[nodiscard]] std::size_t resident_free() const noexcept {
     // A page that was given back can hold the rest of a slab that is no block, too.
@@ -87,12 +97,32 @@ struct alignas(64) Shard {
   }
 
   /// Is so much more free in its slabs than after the last time that their pages should be looked
-  /// at again? What that costs stays in proportion to what was freed. The lock is held.
-  [[nodiscard]] bool has_much_free() noexcept {
-    const std::size_t step = slab_bytes < few_slabs
-                                 ? patience.limit(patience_bounds)
-                                 : (std::max)(4 * MiB, slab_bytes / 64) << doublings();
-    return resident_free() > purge_mark + step;
+  /// at again? What that costs stays in proportion to what was freed. `shards` are in use in all:
+  /// the more, the less may lie idle in each. The lock is held.
+  [[nodiscard]] bool has_much_free(std::size_t shards) noexcept {
+    const std::size_t free = resident_free();
+    const std::size_t more = step(shards);
+    if (free <= purge_mark + more) return false;
+    if (free > in_vain + more || in_vain == 0) return true;
+    // As much as when it was in vain, of blocks that come and go between others. Not for ever: they
+    // may lie otherwise some day.
+    purge_mark = free;
+    in_vain -= (std::min)(in_vain, more / 16);
+    return false;
+  }
+
+  /// Notes that `gave` bytes of pages were given back for that.
+  void note_purge(std::size_t gave, std::size_t shards) noexcept {
+    in_vain = gave < step(shards) / 16 ? resident_free() : 0;
+    if (gave != 0) patience.gave(gave, patience_bounds);
+  }
+
+  /// How much that is; what may lie idle, give or take.
+  [[nodiscard]] std::size_t step(std::size_t shards) const noexcept {
+    const std::size_t alone = slab_bytes < few_slabs
+                                  ? patience.limit(patience_bounds)
+                                  : (std::max)(4 * MiB, slab_bytes / 64) << doublings();
+    return shards <= 2 ? alone : (std::max)(alone / (shards / 2), 1 * MiB);
   }
 
   /// The same while the heap would grow otherwise: what was freed is then not what is built again,

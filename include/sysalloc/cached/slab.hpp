@@ -87,7 +87,8 @@ struct alignas(64) Slab : ListNode {
   std::uint64_t purged;        // a bit for each page that is not resident: given back, or new; of
                                // a large block: how much the backend was asked for, in bytes
   std::uint32_t owner;         // its shard and class; class 0 for a large block
-  std::uint16_t offset;        // of a large block: where it begins in what the backend gave
+  std::uint16_t offset;        // of a large block: where it begins in what the backend gave; of a
+                               // slab of one block: is what lies behind it counted as resident?
   bool in_transit;             // out of its list while the system is called about its pages
   std::uint8_t align_shift;    // of a large block: the alignment asked of the backend
 

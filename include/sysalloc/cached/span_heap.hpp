@@ -120,7 +120,7 @@ class SpanHeap {
       const std::size_t limit = dirty_limit();
       if (dirty_units_ <= limit) return;
       keep = limit / 2;
-      patience_.gave(dirty_units_ - keep, idle_);
+      patience_.gave(dirty_units_ - keep, bounds());
     }
     purge(backend, map, keep);
   }
@@ -335,7 +335,7 @@ class SpanHeap {
     const std::uint64_t mask = span_mask(span, units);
     const auto dirty = static_cast<std::size_t>(std::popcount(segment->dirty & mask));
     dirty_units_ -= dirty;
-    patience_.brought(units - dirty, idle_);
+    patience_.brought(units - dirty, bounds());
     segment->free &= ~mask;
     segment->dirty &= ~mask;
     relink(segment);
@@ -397,10 +397,14 @@ class SpanHeap {
     return nullptr;
   }
 
+  [[nodiscard]] Patience::Bounds bounds() const noexcept {
+    return {peak_units_ <= few_units ? idle_.first : idle_large_, idle_.most};
+  }
+
   [[nodiscard]] std::size_t dirty_limit() const noexcept {
-    if (peak_units_ <= few_units) return patience_.limit(idle_);
+    const std::size_t limit = patience_.limit(bounds());
     // In parentheses: see heap.hpp.
-    return (std::max)(idle_large_, peak_units_ / 64);
+    return peak_units_ <= few_units ? limit : (std::max)(limit, peak_units_ / 64);
   }
 
   std::array<List, max_span_units + 1> lists_{};  // by longest free run

@@ -37,6 +37,7 @@
 #include <cstring>
 #include <sysalloc/cached/deferred.hpp>
 #include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/layout.hpp>
 #include <utility>
 
 namespace sysalloc::detail::cached {
@@ -104,6 +105,7 @@ struct alignas(64) ThreadCache : Bins {
   std::size_t granted;         // bytes of blocks that all the limits together allow
   std::size_t magazine_bytes;  // of these, what the magazines may hold
   Magazine* spare;             // magazines that are not in use, linked by `below`
+  void* memory;                // that the backend gave for this
   std::uint16_t shard;
   SizeClass next_victim;  // where the search for a class to shrink goes on
   SizeClass last_freed;   // the class from first_kept_class on that found no room last
@@ -115,6 +117,11 @@ struct alignas(64) ThreadCache : Bins {
   }
   /// What a cache and its slots take, wherever the memory for it begins.
   [[nodiscard]] static constexpr std::size_t bytes() noexcept;
+  /// Asked of the backend. Of the least alignment: an allocator clears a block of that without
+  /// touching fresh pages, of which few are ever used.
+  [[nodiscard]] static constexpr Layout layout() noexcept {
+    return Layout::from_size_align_unchecked(bytes(), smallest_size);
+  }
 
   /// Makes the memory behind the cache, all of it zero, its slots; all bins empty and without
   /// capacity.
