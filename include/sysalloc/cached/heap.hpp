@@ -224,9 +224,27 @@ class Heap {
  private:
   friend Large;
 
-  /// When the backend has no memory: gives it all segments that hold nothing. False when there are
-  /// none.
-  SYSALLOC_COLD SYSALLOC_NOINLINE static bool give_segments() noexcept {
+  /// When the backend has no memory for `request`: gives it all segments that hold nothing, and
+  /// asks again; then also those in which only what is cached or kept is in the way. Returns what
+  /// `request` does.
+  template <class Request>
+  SYSALLOC_COLD SYSALLOC_NOINLINE static auto ask_again(Request request) noexcept {
+    const bool gave = give_segments();
+    auto got = gave ? request() : decltype(request()){};
+    if (!got) {
+      // Not drain(): an allocation is at work here that counts with the capacity of its bin.
+      if (bins() != &no_bins) {
+        ThreadCache& cache = *cache_of(bins());
+        put_deferred(cache, [](const Deferred::Entry&) { return true; });
+        for (std::size_t i = 1; i < class_count; ++i) empty(cache, static_cast<SizeClass>(i));
+      }
+      for (Shard& shard : shards_) purge_slabs(shard, Purge::all);
+      if (give_segments()) got = request();
+    }
+    return got;
+  }
+
+  static bool give_segments() noexcept {
     bool gave = false;
     for (SpanHeap& spans : span_heaps_) gave = spans.purge(backend(), map, 0) || gave;
     return gave;
@@ -695,18 +713,17 @@ class Heap {
     // The first few shards have one together: a program with few threads needs no more.
     SpanHeap& spans = span_heaps_[shard_index * span_heaps_.size() / shard_count];
     Span span = spans.take_dirty(info.units);
-    if (span.base == 0 && empty_magazines()) span = spans.take_dirty(info.units);
-    if (span.base == 0 && reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
-    const bool resident = span.base != 0;
+    if (!span && empty_magazines()) span = spans.take_dirty(info.units);
+    if (!span && reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
+    const bool resident{span};
     if (!resident) {
       spans.purge_instead(info.units);
       span = spans.take(backend(), map, metadata_, info.units);
     }
-    // What lies free elsewhere may be what the backend lacks.
-    if (span.base == 0 && give_segments()) {
-      span = spans.take(backend(), map, metadata_, info.units);
+    if (!span) {
+      span = ask_again([&] { return spans.take(backend(), map, metadata_, info.units); });
     }
-    if (span.base == 0) {
+    if (!span) {
       give_descriptor(shard_index, slab);
       return nullptr;
     }

@@ -48,8 +48,9 @@ class LargeBlocks {
     const auto whole = whole_layout(size + page_up(room), align);
     if (!whole) return nullptr;
     void* memory = from_backend(*whole, zeroed);
-    // What lies free here may be what it lacks.
-    if (memory == nullptr && Heap::give_segments()) memory = from_backend(*whole, zeroed);
+    if (memory == nullptr) {
+      memory = Heap::ask_again([&] { return from_backend(*whole, zeroed); });
+    }
     if (memory == nullptr) return nullptr;
     const auto start = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t base = (start + unit_size - 1) & ~(unit_size - 1);

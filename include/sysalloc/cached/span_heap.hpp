@@ -64,6 +64,8 @@ struct Segment : ListNode {
 struct Span {
   std::uintptr_t base = 0;
   Segment* segment = nullptr;
+
+  [[nodiscard]] explicit operator bool() const noexcept { return base != 0; }
 };
 
 class SpanHeap {

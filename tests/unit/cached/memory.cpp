@@ -6,13 +6,16 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <sysalloc/cached.hpp>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "support.hpp"
 
@@ -268,6 +271,103 @@ TEST_CASE("a large block that is zero already is not written to") {
   CHECK(grown(begin) <= 1 * MiB);
   CHECK(std::all_of(ptr, ptr + size, [](std::byte byte) { return byte == std::byte{0}; }));
   heap.dealloc(ptr, layout(size));
+}
+
+TEST_CASE("a heap that was large once keeps what is freed and built again, too") {
+  if (!can_measure()) return;
+  constexpr std::size_t size = 64 << 10;
+  const auto frame = [](std::size_t bytes) {
+    std::vector<void*> blocks(bytes / size);
+    for (void*& block : blocks) {
+      block = heap.alloc(layout(size));
+      REQUIRE(block != nullptr);
+      *static_cast<std::byte*>(block) = std::byte{1};
+    }
+    for (void* const block : blocks) heap.dealloc(block, layout(size));
+  };
+  Heap::purge();
+  frame(160 * MiB);
+  for (int round = 0; round < 10; ++round) frame(24 * MiB);
+  const long before = faults();
+  for (int round = 0; round < 10; ++round) frame(24 * MiB);
+  const long more = faults() - before;
+  MESSAGE("page faults of ten more times: ", more);
+  // One for each block of a frame would be 384 each time.
+  CHECK(more <= 400);
+}
+
+TEST_CASE("what lies behind blocks of 64 KiB and a header does not stay resident") {
+  if (!can_measure()) return;
+  // As a program turns what it has read bit by bit into buffers.
+  const std::size_t total = heap_bytes() / 2;
+  constexpr std::size_t small = 1000;
+  constexpr std::size_t buffer = (64 << 10) + 16;
+  constexpr std::size_t of_buffer = buffer / small;
+  Heap::purge();
+  std::vector<void*> from(total / small);
+  std::vector<void*> to(from.size() / of_buffer);
+  const std::size_t begin = resident();
+  for (void*& block : from) {
+    block = heap.alloc(layout(small));
+    REQUIRE(block != nullptr);
+    std::memset(block, 1, small);
+  }
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    for (std::size_t k = 0; k < of_buffer; ++k)
+      heap.dealloc(from[i * of_buffer + k], layout(small));
+    to[i] = heap.alloc(layout(buffer));
+    REQUIRE(to[i] != nullptr);
+    std::memset(to[i], 1, buffer);
+  }
+  for (std::size_t i = to.size() * of_buffer; i < from.size(); ++i) {
+    heap.dealloc(from[i], layout(small));
+  }
+  Heap::purge();
+  const std::size_t now = grown(begin);
+  MESSAGE("MiB of buffers: ", to.size() * buffer / MiB, ", resident: ", now / MiB);
+  CHECK(now <= to.size() * buffer * 5 / 4);
+  for (void* const block : to) heap.dealloc(block, layout(buffer));
+  Heap::purge();
+  CHECK(grown(begin) <= 8 * MiB);
+}
+
+TEST_CASE("many threads that freed nearly all keep little, while they wait and when they ended") {
+  if (!can_measure()) return;
+  constexpr std::size_t many = 24;
+  constexpr std::size_t each = 16 * MiB;
+  constexpr std::size_t size = 1024;
+  Heap::purge();
+  const std::size_t begin = resident();
+  std::atomic<std::size_t> ready{0};
+  std::atomic<bool> measured{false};
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < many; ++i) {
+    threads.emplace_back([&ready, &measured] {
+      std::vector<void*> blocks(each / size);
+      for (int round = 0; round < 4; ++round) {
+        for (std::size_t k = 0; k < blocks.size(); ++k) {
+          if (round != 0 && k % 64 == 0) continue;
+          blocks[k] = heap.alloc(layout(size));
+          std::memset(blocks[k], 1, size);
+        }
+        for (std::size_t k = 0; k < blocks.size(); ++k) {
+          if (k % 64 != 0) heap.dealloc(blocks[k], layout(size));
+        }
+      }
+      ++ready;
+      while (!measured) std::this_thread::yield();
+      for (std::size_t k = 0; k < blocks.size(); k += 64) heap.dealloc(blocks[k], layout(size));
+    });
+  }
+  while (ready != many) std::this_thread::yield();
+  const std::size_t waiting = grown(begin);
+  measured = true;
+  for (std::thread& thread : threads) thread.join();
+  const std::size_t ended = grown(begin);
+  MESSAGE("MiB of ", many * each / MiB, " while they wait: ", waiting / MiB,
+          ", when they ended: ", ended / MiB);
+  CHECK(waiting <= many * each / 4);
+  CHECK(ended <= many * each / 6);
 }
 
 TEST_CASE("ten thousand threads leave nothing behind") {

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <sysalloc/cached.hpp>
@@ -248,4 +249,27 @@ TEST_CASE("a budget is kept, and used again when blocks came back") {
       Heap::purge();
     }
   }
+}
+
+TEST_CASE("what lies free in one part of the heap is there for every other") {
+  using Heap = Cached<LimitedBackend>;
+  const Heap heap;
+  constexpr std::size_t budget = 64 << 20;
+  LimitedBackend::limited.set_limit(budget);
+  std::vector<void*> blocks;
+  constexpr std::size_t size = 4096;
+  for (std::size_t bytes = 0; bytes < 48 << 20; bytes += size) {
+    blocks.push_back(heap.alloc(layout(size)));
+    REQUIRE(blocks.back() != nullptr);
+  }
+  tests::Random random(tests::seed());
+  std::shuffle(blocks.begin(), blocks.end(), random);
+  for (void* const block : blocks) heap.dealloc(block, layout(size));
+  // Nearly all of it is free, and nothing was said.
+  constexpr std::size_t large = 32 << 20;
+  void* const ptr = heap.alloc(layout(large));
+  CHECK(ptr != nullptr);
+  CHECK(LimitedBackend::limited.used() <= budget);
+  if (ptr != nullptr) heap.dealloc(ptr, layout(large));
+  Heap::purge();
 }

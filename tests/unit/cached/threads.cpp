@@ -230,6 +230,61 @@ TEST_CASE("a thread that sleeps keeps at most 2 MiB") {
   check_nothing_is_lost();
 }
 
+TEST_CASE("what many threads allocated is freed by one, in any order") {
+  constexpr std::size_t many = 20;
+  constexpr std::size_t each = 2000;
+  constexpr std::size_t size = 48;
+  std::vector<void*> blocks(many * each);
+  std::atomic<std::size_t> ready{0};
+  tests::Threads threads;
+  for (std::size_t i = 0; i < many; ++i) {
+    threads.add([&blocks, &ready, i] {
+      for (std::size_t k = 0; k < each; ++k) {
+        // Neighbours in the array are of different threads.
+        void*& block = blocks[k * many + i];
+        block = heap.alloc(layout(size));
+        if (block == nullptr) ++faults;
+        if (block != nullptr) tests::fill_words(block, size, k * many + i);
+      }
+      // All at once, so that each has a shard to itself.
+      ++ready;
+      while (ready != many) std::this_thread::yield();
+    });
+  }
+  threads.join();
+  REQUIRE(faults == 0);
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (!tests::holds_words(blocks[i], size, i)) ++faults;
+    heap.dealloc(blocks[i], layout(size));
+  }
+  CHECK(Heap::stats().live == 0);
+  check_nothing_is_lost();
+}
+
+TEST_CASE("purge gives back the caches of threads that ended") {
+  Heap::purge();
+  const std::size_t before = Heap::stats().metadata;
+  constexpr std::size_t many = 30;
+  std::atomic<std::size_t> ready{0};
+  tests::Threads threads;
+  for (std::size_t i = 0; i < many; ++i) {
+    threads.add([&ready] {
+      exercise();
+      ++ready;
+      while (ready != many) std::this_thread::yield();
+    });
+  }
+  threads.join();
+  const std::size_t caches = many * sysalloc::detail::cached::ThreadCache::bytes();
+  const std::size_t after = Heap::stats().metadata;
+  CHECK(after >= before + caches);
+  Heap::purge();
+  // What describes slabs stays.
+  CHECK(Heap::stats().metadata <= after - caches);
+  exercise();
+  check_nothing_is_lost();
+}
+
 TEST_CASE("purge and stats from several threads at once, while others allocate") {
   std::atomic<int> working{3};
   tests::Threads threads;

@@ -1,0 +1,164 @@
+// Blocks above 1 MiB: resized where they are when that can be, copied seldom when not.
+
+#include <doctest/doctest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <sysalloc/cached.hpp>
+#include <sysalloc/limited.hpp>
+
+#include "../support/bytes.hpp"
+#include "support.hpp"
+
+namespace {
+
+using sysalloc::Layout;
+
+constexpr std::size_t MiB = std::size_t{1} << 20;
+constexpr std::size_t page = 4096;
+
+Layout layout(std::size_t size, std::size_t align = 8) {
+  return Layout::from_size_align_unchecked(size, align);
+}
+
+// One heap for each test.
+template <int N>
+struct Tag {};
+template <int N>
+using Heap = sysalloc::Cached<tests::Backend<Tag<N>>>;
+
+}  // namespace
+
+TEST_CASE("a block that shrinks by less than half stays where it is") {
+  using H = Heap<0>;
+  const H heap;
+  constexpr std::size_t size = 8 * MiB;
+  void* const ptr = heap.alloc(layout(size));
+  REQUIRE(ptr != nullptr);
+  tests::fill_words(ptr, size, 1);
+  std::size_t now = size;
+  // Within the last page, to the end of a page, to one within a unit, and by much.
+  for (const std::size_t next : {size - 1, size - page, size - 100'000, 5 * MiB}) {
+    CAPTURE(next);
+    CHECK(heap.realloc(ptr, layout(now), next) == ptr);
+    now = next;
+    CHECK(H::stats().live == (now + page - 1) / page * page);
+    CHECK(heap.usable_size(ptr) == H::stats().live);
+    CHECK(H::stats().mapped == tests::Backend<Tag<0>>::bytes());
+  }
+  CHECK(tests::holds_words(ptr, now / 8 * 8, 1));
+  // And back, with the room that it had.
+  CHECK(heap.realloc(ptr, layout(now), size) == ptr);
+  CHECK(heap.usable_size(ptr) == size);
+  tests::fill_words(ptr, size, 2);
+  CHECK(tests::holds_words(ptr, size, 2));
+  // To much less it moves, so that the rest is free.
+  const std::size_t mapped = H::stats().mapped;
+  void* const little = heap.realloc(ptr, layout(size), 2 * MiB);
+  REQUIRE(little != nullptr);
+  CHECK(H::stats().mapped < mapped - 5 * MiB);
+  CHECK(tests::holds_words(little, 2 * MiB / 8 * 8, 2));
+  heap.dealloc(little, layout(2 * MiB));
+  CHECK(H::stats().wrong_sizes == 0);
+  tests::check_nothing_is_held<H>();
+}
+
+TEST_CASE("shrinking by little needs no memory") {
+  using H = Heap<1>;
+  const H heap;
+  void* const ptr = heap.alloc(layout(8 * MiB));
+  REQUIRE(ptr != nullptr);
+  tests::Backend<Tag<1>>::failing.fail_nth(1);
+  const auto shrunk = heap.shrink(ptr, layout(8 * MiB), layout(6 * MiB));
+  tests::Backend<Tag<1>>::failing.fail_nth(0);
+  REQUIRE(shrunk.has_value());
+  CHECK(shrunk->data() == ptr);
+  heap.dealloc(ptr, layout(6 * MiB));
+  tests::check_nothing_is_held<H>();
+}
+
+TEST_CASE("a block that grows bit by bit is copied seldom, and keeps its contents") {
+  using H = Heap<2>;
+  const H heap;
+  constexpr std::size_t step = 64 * 1024;
+  std::size_t size = MiB + step;
+  void* ptr = heap.alloc(layout(size));
+  REQUIRE(ptr != nullptr);
+  int moves = 0;
+  for (; size < 16 * MiB; size += step) {
+    tests::fill_words(ptr, size, size);
+    void* const next = heap.realloc(ptr, layout(size), size + step);
+    REQUIRE(next != nullptr);
+    if (next != ptr) ++moves;
+    CHECK(heap.usable_size(next) == size + step);
+    CHECK(tests::holds_words(next, size, size));
+    ptr = next;
+  }
+  // By a quarter at a time it is 16 times as large after 13.
+  CHECK(moves <= 13);
+  CHECK(H::stats().live == size);
+  heap.dealloc(ptr, layout(size));
+  CHECK(H::stats().wrong_sizes == 0);
+  tests::check_nothing_is_held<H>();
+}
+
+TEST_CASE("grow_zeroed clears what was there before") {
+  using H = Heap<3>;
+  const H heap;
+  void* ptr = heap.alloc(layout(8 * MiB));
+  REQUIRE(ptr != nullptr);
+  tests::fill_words(ptr, 8 * MiB, 1);
+  CHECK(heap.realloc(ptr, layout(8 * MiB), 5 * MiB + 8) == ptr);
+  const auto grown = heap.grow_zeroed(ptr, layout(5 * MiB + 8), layout(7 * MiB));
+  REQUIRE(grown.has_value());
+  CHECK(grown->data() == ptr);
+  bool zero = true;
+  for (std::size_t i = 5 * MiB + 8; i < 7 * MiB; ++i) zero = zero && (*grown)[i] == std::byte{0};
+  CHECK(zero);
+  CHECK(tests::holds_words(ptr, 5 * MiB + 8, 1));
+  heap.dealloc(ptr, layout(7 * MiB));
+  tests::check_nothing_is_held<H>();
+}
+
+TEST_CASE("a new alignment is kept") {
+  using H = Heap<4>;
+  const H heap;
+  for (std::size_t align = 8; align <= 4 * MiB; align *= 8) {
+    CAPTURE(align);
+    void* const ptr = heap.alloc(layout(3 * MiB));
+    REQUIRE(ptr != nullptr);
+    tests::fill_words(ptr, 3 * MiB, align);
+    void* const next = heap.realloc(ptr, layout(3 * MiB), layout(3 * MiB - page, align));
+    REQUIRE(next != nullptr);
+    CHECK(tests::is_aligned(next, align));
+    CHECK(tests::holds_words(next, (3 * MiB - page) / 8 * 8, align));
+    heap.dealloc(next, layout(3 * MiB - page, align));
+  }
+  CHECK(H::stats().wrong_sizes == 0);
+  tests::check_nothing_is_held<H>();
+}
+
+namespace {
+
+struct Budget {
+  static inline constinit const sysalloc::Limited<sysalloc::System> limited{};
+  void* alloc(Layout layout) const noexcept { return limited.alloc(layout); }
+  void dealloc(void* ptr, Layout layout) const noexcept { limited.dealloc(ptr, layout); }
+};
+
+}  // namespace
+
+TEST_CASE("to grow it does without more room where there is none") {
+  using H = sysalloc::Cached<Budget>;
+  const H heap;
+  void* const ptr = heap.alloc(layout(8 * MiB));
+  REQUIRE(ptr != nullptr);
+  Budget::limited.set_limit(Budget::limited.used() + 10 * MiB);
+  void* const next = heap.realloc(ptr, layout(8 * MiB), 9 * MiB);
+  REQUIRE(next != nullptr);
+  CHECK(heap.realloc(next, layout(9 * MiB), 18 * MiB) == nullptr);
+  tests::fill_words(next, 9 * MiB, 1);
+  CHECK(tests::holds_words(next, 9 * MiB, 1));
+  heap.dealloc(next, layout(9 * MiB));
+  CHECK(H::stats().live == 0);
+}
