@@ -389,25 +389,12 @@ class Heap {
     static void at_end(Bins* bins) noexcept {
       ThreadCache* const cache = cache_of(bins);
       drain(*cache);
-      Shard& shard = shards_[cache->shard];
-      bool deserted = false;
-      {
-        const std::lock_guard lock(registry_mutex_);
-        unregister(*cache);
-        keep_unused(cache);
-        deserted = shard.threads == 0;
-      }
-      // Until a thread comes again, nobody may free a block there.
-      if (deserted && has_much_idle(shard)) purge_slabs(shard, Purge::much_free);
+      const std::lock_guard lock(registry_mutex_);
+      unregister(*cache);
+      keep_unused(cache);
     }
   };
   using ThreadBins = os::PerThread<Bins, AtThreadEnd>;
-
-  /// Is as much free in the slabs of a shard as may be, whatever was when it was looked at last?
-  static bool has_much_idle(Shard& shard) noexcept {
-    const std::lock_guard lock(shard.mutex);
-    return shard.resident_free() > shard.step(shards_used_.load(std::memory_order_relaxed));
-  }
 
   /// The cache that a thread's bins are of, unless these are no_bins.
   static ThreadCache* cache_of(Bins* bins) noexcept { return static_cast<ThreadCache*>(bins); }
