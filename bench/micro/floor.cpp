@@ -19,7 +19,7 @@
 
 namespace {
 
-constexpr std::size_t block_size = 64 * 1024;
+constexpr std::size_t block_size = 256 * 1024;
 constexpr std::size_t block_align = 4 * 1024;
 
 alignas(block_align) constinit std::byte block[block_size];
