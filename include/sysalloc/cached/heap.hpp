@@ -661,7 +661,7 @@ class Heap {
     Slab* const slab = new_slab(shard_index, c);
     if (slab == nullptr) return 0;
     const ClassInfo& info = class_info[c];
-    if (slab->offset != 0 && purge_pages_) trim_tail(shard, *slab, info);
+    if (slab->offset != 0) trim_tail(shard, *slab, info);
     const std::lock_guard lock(shard.mutex);
     ++shard.slabs[c];
     shard.slab_bytes += slab->size;
@@ -718,7 +718,8 @@ class Heap {
     slab->segment = span.segment;
     slab->size = info.units * unit_size;
     slab->in_transit = false;
-    slab->offset = info.blocks == 1 && resident && info.size != slab->size ? 1 : 0;
+    const bool has_tail = info.blocks == 1 && info.size != slab->size;
+    slab->offset = has_tail && resident && purge_pages_ ? 1 : 0;
     slab->fill(info);
     if (!resident && purge_pages_) slab->mark_purged(info);
     map.set(span.base, info.units, c, info.size > max_slab_size ? std::uint8_t{kind_interior} : c,
