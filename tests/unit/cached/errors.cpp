@@ -83,6 +83,21 @@ std::byte* alloc(std::size_t size) { return static_cast<std::byte*>(heap.alloc(l
 // Makes every block leave the cache of the thread.
 void flush() { Heap::purge(); }
 
+// Frees a block twice, the second time with its size or without, and finds that said at once.
+void check_freed_twice(std::byte* ptr, std::size_t size, bool sized) {
+  const Ending ending = end_of([&] {
+    heap.dealloc(ptr, layout(size));
+    if (sized) {
+      heap.dealloc(ptr, layout(size));
+    } else {
+      heap.dealloc_unsized(ptr, 8);
+    }
+  });
+  CAPTURE(ending.text);
+  CHECK(ending.aborted());
+  CHECK(ending.says("sysalloc: block freed twice at " + address(ptr)));
+}
+
 }  // namespace
 
 TEST_CASE("a block freed twice") {
@@ -114,17 +129,7 @@ TEST_CASE("a large block freed twice, of which the thread keeps one") {
   std::byte* const ptr = alloc(size);
   for (const bool sized : {true, false}) {
     CAPTURE(sized);
-    const Ending ending = end_of([&] {
-      heap.dealloc(ptr, layout(size));
-      if (sized) {
-        heap.dealloc(ptr, layout(size));
-      } else {
-        heap.dealloc_unsized(ptr, 8);
-      }
-    });
-    CAPTURE(ending.text);
-    CHECK(ending.aborted());
-    CHECK(ending.says("sysalloc: block freed twice at " + address(ptr)));
+    check_freed_twice(ptr, size, sized);
   }
   heap.dealloc(ptr, layout(size));
 }
@@ -139,17 +144,7 @@ TEST_CASE("a large block of the backend freed twice") {
       CAPTURE(sized);
       std::byte* const ptr = alloc(size);
       std::byte* const other = alloc(size);
-      const Ending ending = end_of([&] {
-        heap.dealloc(ptr, layout(size));
-        if (sized) {
-          heap.dealloc(ptr, layout(size));
-        } else {
-          heap.dealloc_unsized(ptr, 8);
-        }
-      });
-      CAPTURE(ending.text);
-      CHECK(ending.aborted());
-      CHECK(ending.says("sysalloc: block freed twice at " + address(ptr)));
+      check_freed_twice(ptr, size, sized);
       heap.dealloc(ptr, layout(size));
       heap.dealloc(other, layout(size));
     }

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <sysalloc/cached.hpp>
-#include <sysalloc/limited.hpp>
 
 #include "../support/bytes.hpp"
 #include "support.hpp"
@@ -138,17 +137,8 @@ TEST_CASE("a new alignment is kept") {
   tests::check_nothing_is_held<H>();
 }
 
-namespace {
-
-struct Budget {
-  static inline constinit const sysalloc::Limited<sysalloc::System> limited{};
-  void* alloc(Layout layout) const noexcept { return limited.alloc(layout); }
-  void dealloc(void* ptr, Layout layout) const noexcept { limited.dealloc(ptr, layout); }
-};
-
-}  // namespace
-
 TEST_CASE("to grow it does without more room where there is none") {
+  using Budget = tests::LimitedBackend<Tag<5>>;
   using H = sysalloc::Cached<Budget>;
   const H heap;
   void* const ptr = heap.alloc(layout(8 * MiB));

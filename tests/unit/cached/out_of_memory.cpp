@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <sysalloc/cached.hpp>
-#include <sysalloc/limited.hpp>
 #include <vector>
 
 #include "../support/address_space.hpp"
@@ -213,11 +212,8 @@ TEST_CASE("sizes up to the largest fail cleanly") {
 
 namespace {
 
-struct LimitedBackend {
-  static inline constinit const sysalloc::Limited<sysalloc::System> limited{};
-  void* alloc(Layout layout) const noexcept { return limited.alloc(layout); }
-  void dealloc(void* ptr, Layout layout) const noexcept { limited.dealloc(ptr, layout); }
-};
+struct Budget {};
+using LimitedBackend = tests::LimitedBackend<Budget>;
 
 }  // namespace
 

@@ -15,6 +15,7 @@
 #include <sysalloc/cached.hpp>
 #include <sysalloc/counting.hpp>
 #include <sysalloc/failing.hpp>
+#include <sysalloc/limited.hpp>
 #include <sysalloc/system.hpp>
 
 #include "../support/environment.hpp"
@@ -48,6 +49,14 @@ struct Backend {
 
   static std::size_t bytes() { return counting.stats().bytes_live; }
   static std::size_t blocks() { return counting.stats().blocks_live; }
+};
+
+/// System with a budget for each Tag; none at first.
+template <class Tag>
+struct LimitedBackend {
+  static inline constinit const sysalloc::Limited<sysalloc::System> limited{};
+  void* alloc(Layout layout) const noexcept { return limited.alloc(layout); }
+  void dealloc(void* ptr, Layout layout) const noexcept { limited.dealloc(ptr, layout); }
 };
 
 /// What SYSALLOC_TEST_SEED says, or the same every time.
