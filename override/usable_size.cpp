@@ -22,10 +22,10 @@ __attribute__((weak)) void* dlsym(void* handle, const char* name) noexcept;
 // NOLINTEND(bugprone-reserved-identifier,readability-redundant-declaration)
 }
 
-namespace sysalloc::detail {
+namespace {
 
 /// The one that stands behind this one; nullptr when there is none.
-inline auto next_usable_size() noexcept -> std::size_t (*)(void*) {
+auto next_usable_size() noexcept -> std::size_t (*)(void*) {
   if (&__malloc_usable_size != nullptr) return __malloc_usable_size;
   if (&__interceptor_malloc_usable_size != nullptr) return __interceptor_malloc_usable_size;
   if (&dlsym == nullptr) return nullptr;
@@ -38,7 +38,7 @@ inline auto next_usable_size() noexcept -> std::size_t (*)(void*) {
   return reinterpret_cast<std::size_t (*)(void*)>(next);
 }
 
-}  // namespace sysalloc::detail
+}  // namespace
 
 /// The bytes that the block at `ptr` really holds, whoever gave it out; 0 for a null pointer.
 /// Thread-safe; costs two loads for blocks of Cached.
@@ -49,6 +49,6 @@ extern "C" SYSALLOC_EXPORT std::size_t malloc_usable_size(void* ptr) noexcept {
   if (Heap::map.kind(ptr) != sysalloc::detail::cached::kind_foreign) {
     if (const std::size_t ours = Heap::usable_size(ptr, 1)) return ours;
   }
-  const auto next = sysalloc::detail::next_usable_size();
+  const auto next = next_usable_size();
   return next == nullptr ? 0 : next(ptr);
 }
