@@ -127,7 +127,8 @@ class SpanHeap {
     purge(backend, map, keep);
   }
 
-  /// Gives dirty memory back until at most `keep` units of it are left.
+  /// Gives dirty memory back until at most `keep` units of it are left; with 0 also segments of
+  /// which nothing is in use or resident. Did any segment go back to the backend?
   template <class Backend>
   bool purge(const Backend& backend, PageMap& map, std::size_t keep) noexcept {
     bool gave_segment = false;
