@@ -131,10 +131,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     if (layout.size() > c::max_class_size) {
       if (Heap::Large::resize(ptr, new_layout)) return ptr;
       if (new_layout.size() > layout.size()) {
-        void* const moved = Heap::Large::alloc(new_layout, false, new_layout.size() / 4);
-        if (moved != nullptr) {
-          std::memcpy(moved, ptr, layout.size());
-          dealloc(ptr, layout);
+        void* const roomy = Heap::Large::alloc(new_layout, false, new_layout.size() / 4);
+        if (void* const moved = detail::move_block(*this, ptr, layout, roomy, new_layout)) {
           return moved;
         }
       }

@@ -90,15 +90,22 @@ template <HasUsableSize A>
 
 namespace detail {
 
-/// The resize that every allocator can do: a new block, a copy, and the old block freed.
+/// Moves what the block at `ptr` holds to `moved`, a block of `new_layout`, and frees the old one.
+/// Returns `moved`; if that is nullptr, there was no memory for it, and nothing is done.
 template <GlobalAlloc A>
-[[nodiscard]] void* realloc_by_copy(const A& a, void* ptr, Layout layout,
-                                    Layout new_layout) noexcept {
-  void* const moved = a.alloc(new_layout);
+[[nodiscard]] void* move_block(const A& a, void* ptr, Layout layout, void* moved,
+                               Layout new_layout) noexcept {
   if (moved == nullptr) return nullptr;
   std::memcpy(moved, ptr, layout.size() < new_layout.size() ? layout.size() : new_layout.size());
   a.dealloc(ptr, layout);
   return moved;
+}
+
+/// The resize that every allocator can do: a new block, a copy, and the old block freed.
+template <GlobalAlloc A>
+[[nodiscard]] void* realloc_by_copy(const A& a, void* ptr, Layout layout,
+                                    Layout new_layout) noexcept {
+  return move_block(a, ptr, layout, a.alloc(new_layout), new_layout);
 }
 
 }  // namespace detail

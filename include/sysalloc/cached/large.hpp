@@ -40,7 +40,8 @@ class LargeBlocks {
  public:
   /// A block of `layout`, with every byte zero if `zeroed`, which the backend may do for nothing;
   /// nullptr without memory. It can grow by `room` bytes where it is.
-  SYSALLOC_NOINLINE static void* alloc(Layout layout, bool zeroed, std::size_t room = 0) noexcept {
+  SYSALLOC_NOINLINE static void* alloc(Layout layout, bool zeroed = false,
+                                       std::size_t room = 0) noexcept {
     Heap::attach();
     if (Heap::bypass_.load(std::memory_order_relaxed)) return from_backend(layout, zeroed);
     const std::size_t size = page_up(layout.size());
@@ -70,7 +71,6 @@ class LargeBlocks {
     mapped_.fetch_add(whole->size(), std::memory_order_relaxed);
     return reinterpret_cast<void*>(base);
   }
-  static void* alloc(Layout layout) noexcept { return alloc(layout, false); }
 
   /// Frees the block that `ptr` is said to be, in a unit of one; `size` is 0 when it is unknown.
   static void dealloc(void* ptr, std::size_t size) noexcept {

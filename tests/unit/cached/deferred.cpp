@@ -13,15 +13,10 @@ namespace {
 
 namespace c = sysalloc::detail::cached;
 using sysalloc::Layout;
+using tests::Heap;
 
 constexpr std::size_t align = 8;
 Layout layout(std::size_t size) { return Layout::from_size_align_unchecked(size, align); }
-
-// One heap for each test.
-template <int N>
-struct Tag {};
-template <int N>
-using Heap = sysalloc::Cached<tests::Backend<Tag<N>>>;
 
 }  // namespace
 

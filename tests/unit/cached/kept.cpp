@@ -13,14 +13,9 @@ namespace {
 
 namespace c = sysalloc::detail::cached;
 using sysalloc::Layout;
+using tests::Heap;
 
 Layout layout(std::size_t bytes) { return Layout::from_size_align_unchecked(bytes, 8); }
-
-// One heap for each test.
-template <int N>
-struct Tag {};
-template <int N>
-using Heap = sysalloc::Cached<tests::Backend<Tag<N>>>;
 
 constexpr std::size_t KiB = 1024;
 

@@ -12,6 +12,8 @@
 namespace {
 
 using sysalloc::Layout;
+using tests::Heap;
+using tests::Tag;
 
 constexpr std::size_t MiB = std::size_t{1} << 20;
 constexpr std::size_t page = 4096;
@@ -19,12 +21,6 @@ constexpr std::size_t page = 4096;
 Layout layout(std::size_t size, std::size_t align = 8) {
   return Layout::from_size_align_unchecked(size, align);
 }
-
-// One heap for each test.
-template <int N>
-struct Tag {};
-template <int N>
-using Heap = sysalloc::Cached<tests::Backend<Tag<N>>>;
 
 }  // namespace
 
@@ -69,7 +65,7 @@ TEST_CASE("shrinking by little needs no memory") {
   REQUIRE(ptr != nullptr);
   tests::Backend<Tag<1>>::failing.fail_nth(1);
   const auto shrunk = heap.shrink(ptr, layout(8 * MiB), layout(6 * MiB));
-  tests::Backend<Tag<1>>::failing.fail_nth(0);
+  tests::Backend<Tag<1>>::failing.fail_none();
   REQUIRE(shrunk.has_value());
   CHECK(shrunk->data() == ptr);
   heap.dealloc(ptr, layout(6 * MiB));

@@ -14,6 +14,7 @@
 namespace {
 
 using sysalloc::Layout;
+using tests::Heap;
 
 constexpr std::size_t size = 32;
 // 256 KiB of blocks may stay, a MiB may not.
@@ -21,12 +22,6 @@ constexpr std::size_t few = 8 * 1024;
 constexpr std::size_t many = 32 * 1024;
 
 Layout layout(std::size_t bytes) { return Layout::from_size_align_unchecked(bytes, 8); }
-
-// One heap for each test.
-template <int N>
-struct Tag {};
-template <int N>
-using Heap = sysalloc::Cached<tests::Backend<Tag<N>>>;
 
 template <class H>
 std::vector<void*> build(std::size_t count) {

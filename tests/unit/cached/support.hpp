@@ -51,6 +51,12 @@ struct Backend {
   static std::size_t blocks() { return counting.stats().blocks_live; }
 };
 
+/// A heap for each test, that of Backend<Tag<N>>.
+template <int N>
+struct Tag {};
+template <int N>
+using Heap = sysalloc::Cached<Backend<Tag<N>>>;
+
 /// System with a budget for each Tag; none at first.
 template <class Tag>
 struct LimitedBackend {

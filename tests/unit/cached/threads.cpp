@@ -52,6 +52,12 @@ void exercise() {
   }
 }
 
+// Waits until as many threads as `many` are here.
+void meet(std::atomic<std::size_t>& here, std::size_t many) {
+  ++here;
+  while (here != many) std::this_thread::yield();
+}
+
 // Everything of threads that are gone is at hand again.
 void check_nothing_is_lost() {
   tests::check_nothing_is_held<Heap>();
@@ -247,8 +253,7 @@ TEST_CASE("what many threads allocated is freed by one, in any order") {
         if (block != nullptr) tests::fill_words(block, size, k * many + i);
       }
       // All at once, so that each has a shard to itself.
-      ++ready;
-      while (ready != many) std::this_thread::yield();
+      meet(ready, many);
     });
   }
   threads.join();
@@ -270,8 +275,7 @@ TEST_CASE("purge gives back the caches of threads that ended") {
   for (std::size_t i = 0; i < many; ++i) {
     threads.add([&ready] {
       exercise();
-      ++ready;
-      while (ready != many) std::this_thread::yield();
+      meet(ready, many);
     });
   }
   threads.join();
