@@ -1,10 +1,10 @@
 // Cached<Backend>: a heap that is faster than the allocator it is built on.
 //
 // Blocks up to 64 KiB come from an array of the calling thread, and up to 1 MiB those of which it
-// freed one just before; how these are filled and emptied is told in cached/heap.hpp. A
-// deallocation reads no metadata of the block: one word says of every 64 KiB of address space which
-// size class lies there (cached/hints.hpp), and the words of a GiB are 64 KiB. The size that C++
-// passes to operator delete is checked against it, for the price of a comparison.
+// freed one just before; cached/heap.hpp tells what is below that. A deallocation reads no metadata
+// of the block: one word says of every 64 KiB of address space which size class lies there
+// (cached/hints.hpp), and the words of a GiB are 64 KiB. The size that C++ passes to operator
+// delete is checked against it, for the price of a comparison.
 
 #ifndef SYSALLOC_CACHED_HPP_
 #define SYSALLOC_CACHED_HPP_

@@ -42,8 +42,7 @@ class LargeBlocks {
   /// nullptr without memory. It can grow by `room` bytes where it is.
   SYSALLOC_NOINLINE static void* alloc(Layout layout, bool zeroed = false,
                                        std::size_t room = 0) noexcept {
-    Heap::attach();
-    if (Heap::bypass_.load(std::memory_order_relaxed)) return from_backend(layout, zeroed);
+    if (!Heap::start()) return from_backend(layout, zeroed);
     const std::size_t size = page_up(layout.size());
     const std::size_t align = layout.align() > unit_size ? layout.align() : 1;
     const auto whole = whole_layout(size + page_up(room), align);
@@ -55,18 +54,18 @@ class LargeBlocks {
     if (memory == nullptr) return nullptr;
     const auto start = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t base = (start + unit_size - 1) & ~(unit_size - 1);
-    Slab* const slab = Heap::take_descriptor(0, 0);
+    Slab* const slab = Heap::Slabs::take_descriptor(0, 0);
     if (slab == nullptr || !Heap::map.prepare(Heap::backend(), base, size + page_up(room))) {
       Heap::backend().dealloc(memory, *whole);
-      if (slab != nullptr) Heap::give_descriptor(0, slab);
+      if (slab != nullptr) Heap::Slabs::give_descriptor(0, slab);
       return nullptr;
     }
     slab->offset = static_cast<std::uint16_t>(base - start);
     slab->align_shift = static_cast<std::uint8_t>(std::countr_zero(align));
-    slab->purged = whole->size();
+    slab->asked = whole->size();
     publish(slab->base, base);
     publish(slab->size, size);
-    Heap::map.set(base, Heap::units_of(size), kind_large, kind_interior, slab);
+    Heap::map.set(base, units_of(size), kind_large, kind_interior, slab);
     bytes_.fetch_add(size, std::memory_order_relaxed);
     mapped_.fetch_add(whole->size(), std::memory_order_relaxed);
     return reinterpret_cast<void*>(base);
@@ -78,22 +77,22 @@ class LargeBlocks {
     if (reinterpret_cast<std::uintptr_t>(ptr) != slab.base) report_interior(ptr, slab.size);
     if (size != 0 && page_up(size) != slab.size) {
       if (wrong_size_is_fatal) report_wrong_size(ptr, slab.size, size);
-      Heap::wrong_sizes_.fetch_add(1, std::memory_order_relaxed);
+      Heap::note_wrong_size();
     }
-    const std::size_t asked = static_cast<std::size_t>(slab.purged);
+    const std::size_t asked = static_cast<std::size_t>(slab.asked);
     const Layout whole =
         Layout::from_size_align_unchecked(asked, std::size_t{1} << slab.align_shift);
     void* const memory = reinterpret_cast<void*>(slab.base - slab.offset);
     // Before the others may get the memory.
     if (slab.offset >= sizeof(std::uintptr_t)) mark_before(ptr) = mark_of(ptr);
-    Heap::map.set(slab.base, Heap::units_of(slab.size), kind_gone, kind_foreign, nullptr);
+    Heap::map.set(slab.base, units_of(slab.size), kind_gone, kind_foreign, nullptr);
     bytes_.fetch_sub(slab.size, std::memory_order_relaxed);
     mapped_.fetch_sub(asked, std::memory_order_relaxed);
     // glibc gives back by itself what it mapped for a block alone, as it does with all of this
     // size, but not a block that it cut out of free memory, of segments that went back to it above
     // all.
-    if (slab.size >= huge_size && Heap::purge_pages_) os::release(slab.base, slab.size);
-    Heap::give_descriptor(0, &slab);
+    if (slab.size >= huge_size && Heap::purges_pages()) os::release(slab.base, slab.size);
+    Heap::Slabs::give_descriptor(0, &slab);
     Heap::backend().dealloc(memory, whole);
   }
 
@@ -104,12 +103,12 @@ class LargeBlocks {
     if (Heap::map.kind(ptr) != kind_large || is_behind(ptr)) return false;
     Slab& slab = *Heap::map.slab(ptr);
     const std::size_t size = page_up(new_layout.size());
-    const std::size_t most = static_cast<std::size_t>(slab.purged) - slab.offset;
+    const std::size_t most = static_cast<std::size_t>(slab.asked) - slab.offset;
     if (reinterpret_cast<std::uintptr_t>(ptr) % new_layout.align() != 0) return false;
     if (new_layout.size() <= max_class_size || size > most || size < most / 2) return false;
     const std::size_t before = slab.size;
-    const std::size_t units = Heap::units_of(size);
-    const std::size_t units_before = Heap::units_of(before);
+    const std::size_t units = units_of(size);
+    const std::size_t units_before = units_of(before);
     const std::uintptr_t end = slab.base + units * unit_size;
     publish(slab.size, size);
     if (units > units_before) {
@@ -118,7 +117,7 @@ class LargeBlocks {
     } else if (units < units_before) {
       Heap::map.set(end, units_before - units, kind_foreign, kind_foreign, nullptr);
     }
-    if (size < before && Heap::purge_pages_) os::release(slab.base + size, before - size);
+    if (size < before && Heap::purges_pages()) os::release(slab.base + size, before - size);
     // Modulo 2^n where it shrinks.
     bytes_.fetch_add(size - before, std::memory_order_relaxed);
     return true;
@@ -165,6 +164,10 @@ class LargeBlocks {
   static std::expected<Layout, LayoutError> whole_layout(std::size_t size,
                                                          std::size_t align) noexcept {
     return Layout::from_size_align(align < unit_size ? size + (unit_size - align) : size, align);
+  }
+
+  static std::size_t units_of(std::size_t bytes) noexcept {
+    return (bytes + unit_size - 1) / unit_size;
   }
 
   /// Of what is at most PTRDIFF_MAX, as every layout is: so it cannot wrap around.

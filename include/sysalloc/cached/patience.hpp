@@ -27,7 +27,7 @@ class Patience {
   /// Notes that so much was given back.
   void gave(std::size_t amount, Bounds bounds) noexcept {
     wasted_in_a_row_ = wasted_ ? wasted_in_a_row_ + 1 : 0;
-    // In parentheses: see heap.hpp.
+    // In parentheses, for <windows.h> has macros with the names of these functions.
     if (!wasted_) more_ = (std::max)(limit(bounds) / 2, bounds.first) - bounds.first;
     given_ = amount;
     brought_ = 0;

@@ -84,13 +84,17 @@ struct alignas(64) Slab : ListNode {
   Segment* segment;            // nullptr for a large block
   std::uint32_t until_change;  // blocks that have to come back until it changes its list
   std::uint32_t beyond;        // and that are out beside these: none, or all others of a full slab
-  std::uint64_t purged;        // a bit for each page that is not resident: given back, or new; of
-                               // a large block: how much the backend was asked for, in bytes
-  std::uint32_t owner;         // its shard and class; class 0 for a large block
-  std::uint16_t offset;        // of a large block: where it begins in what the backend gave; of a
-                               // slab of one block: is what lies behind it counted as resident?
-  bool in_transit;             // out of its list while the system is called about its pages
-  std::uint8_t align_shift;    // of a large block: the alignment asked of the backend
+  union {
+    std::uint64_t purged;  // a bit for each page that is not resident: given back, or new
+    std::uint64_t asked;   // of a large block: how much the backend was asked for, in bytes
+  };
+  std::uint32_t owner;  // its shard and class; class 0 for a large block
+  union {
+    bool has_idle_tail;    // of a slab of one block: is what lies behind it resident?
+    std::uint16_t offset;  // of a large block: where it begins in what the backend gave
+  };
+  bool in_transit;           // out of its list while the system is called about its pages
+  std::uint8_t align_shift;  // of a large block: the alignment asked of the backend
 
   /// In one number, for whoever puts a block back has to compare both.
   [[nodiscard]] static std::uint32_t owner_of(std::size_t shard, SizeClass c) noexcept {

@@ -172,7 +172,7 @@ class SpanHeap {
       std::uint64_t taken = 0;
       {
         const std::lock_guard lock(mutex);
-        // In parentheses: see heap.hpp. What was ever in use never falls.
+        // In parentheses: see patience.hpp. What was ever in use never falls.
         const std::size_t most = (std::min)(peak_units_ / 8, most_instead);
         const std::size_t here = (std::min)(most - purged_instead_, units);
         if (dirty_.empty() || here == 0) return;
@@ -406,7 +406,7 @@ class SpanHeap {
 
   [[nodiscard]] std::size_t dirty_limit() const noexcept {
     const std::size_t limit = patience_.limit(bounds());
-    // In parentheses: see heap.hpp.
+    // In parentheses: see patience.hpp.
     return peak_units_ <= few_units ? limit : (std::max)(limit, peak_units_ / 64);
   }
 

@@ -43,9 +43,10 @@ namespace detail::cached {
 template <GlobalAlloc Backend>
 CachedStats gather() noexcept {
   using H = Heap<Backend>;
-  std::array<typename H::ClassCounts, class_count> counts{};
-  H::class_counts(counts);
-  const SpanHeap::Counts spans = H::span_counts();
+  std::array<ClassCounts, class_count> counts{};
+  H::Slabs::count(counts);
+  H::Threads::count(counts);
+  const SpanHeap::Counts spans = H::Slabs::span_counts();
   CachedStats stats;
   stats.large = H::Large::bytes();
   stats.live = stats.large;

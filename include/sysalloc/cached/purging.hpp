@@ -1,0 +1,171 @@
+// Giving back what lies idle in the slabs of a shard: pages between blocks that are in use, and
+// whole slabs that are kept although they are empty.
+//
+// That is looked for when much was freed, when the heap would grow otherwise, and when the program
+// says so. How much is much, shard.hpp decides.
+
+#ifndef SYSALLOC_CACHED_PURGING_HPP_
+#define SYSALLOC_CACHED_PURGING_HPP_
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <sysalloc/cached/os.hpp>
+#include <sysalloc/cached/shard.hpp>
+#include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/cached/slab.hpp>
+#include <sysalloc/cached/slabs.hpp>
+#include <sysalloc/detail/compiler.hpp>
+
+namespace sysalloc::detail::cached {
+
+template <class Heap>
+class Purging {
+  using Slabs = cached::Slabs<Heap>;
+
+ public:
+  /// Why pages of slabs are given back: much is free, the heap would grow otherwise, or all shall
+  /// go that can.
+  enum class Why : std::uint8_t { much_free, to_grow, all };
+
+  /// Before a slab for `shard` is made of memory that is not resident yet: gives up what that could
+  /// be made of instead. Blocks above a KiB in the thread's cache, of which a few are much; slabs
+  /// that are the last of their class and hold no block; and if much is free in the others, the
+  /// pages of that. False when the shard has not grown since: classes that take turns would empty
+  /// each other.
+  SYSALLOC_NOINLINE static bool reclaim(Shard& shard) noexcept {
+    const bool grown = [&shard] {
+      const std::lock_guard lock(shard.mutex);
+      return shard.passes_mark();
+    }();
+    if (!grown) return false;
+    Heap::Threads::empty_medium();
+    List empties;
+    bool over = false;
+    {
+      const std::lock_guard lock(shard.mutex);
+      for (std::size_t i = 1; i < class_count; ++i) {
+        const List& list = shard.partial[i];
+        if (list.empty() || list.next != list.prev) continue;
+        auto* const slab = static_cast<Slab*>(list.next);
+        if (slab->used() == 0) Slabs::retire(shard, *slab, class_info[i], empties);
+      }
+      over = shard.has_free_to_grow();
+    }
+    Slabs::release(shard, empties);
+    if (over) purge_slabs(shard, Why::to_grow);
+    return true;
+  }
+
+  /// As purge_slabs, of every shard, with all that can go.
+  static void purge_all() noexcept {
+    for (Shard& shard : Slabs::shards_) purge_slabs(shard, Why::all);
+  }
+
+  /// Gives back the pages of a shard's slabs that no block in use touches; with Why::all, also
+  /// the one empty slab that each class keeps. A slab is in transit meanwhile: in no list, so
+  /// nobody takes from it, while blocks may still come back to it.
+  static void purge_slabs(Shard& shard, Why why) noexcept {
+    if (!Heap::purges_pages() && why != Why::all) return;
+    const auto slabs = [&shard] {
+      const std::lock_guard lock(shard.mutex);
+      return shard.slabs;
+    }();
+    std::size_t gave = 0;
+    for (std::size_t i = 1; i < class_count; ++i) {
+      const auto c = static_cast<SizeClass>(i);
+      const ClassInfo& info = class_info[c];
+      List done;
+      // Each once: whoever allocates meanwhile brings new ones.
+      for (std::size_t left = slabs[c]; left != 0; --left) {
+        std::array<std::uint64_t, unit_size / smallest_size / word_bits> free_words;
+        Slab* slab = nullptr;
+        {
+          const std::lock_guard lock(shard.mutex);
+          if (shard.partial[c].empty()) break;
+          slab = static_cast<Slab*>(shard.partial[c].next);
+          slab->unlink();
+          slab->in_transit = true;
+          std::memcpy(free_words.data(), slab->words(),
+                      Slab::word_count(info.blocks) * sizeof(std::uint64_t));
+        }
+        const std::uint64_t released =
+            Heap::purges_pages() ? release_free_pages(*slab, info, free_words.data()) : 0;
+        done.push_back(slab);
+        const std::lock_guard lock(shard.mutex);
+        slab->purged |= released;
+        const std::size_t bytes = static_cast<std::size_t>(std::popcount(released)) * page_size;
+        shard.purged_bytes += bytes;
+        gave += bytes;
+      }
+      List empties;
+      {
+        const std::lock_guard lock(shard.mutex);
+        while (!done.empty()) {
+          auto* const slab = static_cast<Slab*>(done.next);
+          slab->unlink();
+          slab->in_transit = false;
+          const bool retires = slab->used() == 0 && (why == Why::all || !shard.partial[c].empty());
+          if (retires) {
+            Slabs::retire(shard, *slab, info, empties);
+          } else {
+            shard.partial[c].push_back(slab);
+          }
+        }
+      }
+      Slabs::release(shard, empties);
+    }
+    const std::lock_guard lock(shard.mutex);
+    shard.purge_mark = shard.resident_free();
+    // What went so that something else had room is no sign that more should lie idle.
+    if (why == Why::to_grow) shard.gave_to_grow += gave;
+    if (why == Why::much_free) {
+      shard.note_purge(gave, Slabs::shards_used_.load(std::memory_order_relaxed));
+    }
+  }
+
+ private:
+  /// Gives back the whole pages within each run of free blocks, those that were not already.
+  static std::uint64_t release_free_pages(const Slab& slab, const ClassInfo& info,
+                                          const std::uint64_t* words) noexcept {
+    std::uint64_t released = 0;
+    // The first block from `i` on that is free, or is not; info.blocks where there is none.
+    const auto next = [words, &info](std::size_t i, bool free) {
+      while (i < info.blocks) {
+        const std::uint64_t word = words[i / word_bits];
+        const std::uint64_t rest = (free ? word : ~word) >> i % word_bits;
+        if (rest != 0) return i + static_cast<std::size_t>(std::countr_zero(rest));
+        i += word_bits - i % word_bits;
+      }
+      return std::size_t{info.blocks};
+    };
+    for (std::size_t index = 0; (index = next(index, true)) < info.blocks;) {
+      const std::size_t first = index;
+      index = next(index, false);
+      const std::size_t from = (first * info.size + page_size - 1) / page_size;
+      // The end of the slab belongs to its last block.
+      const std::size_t to = (index == info.blocks ? slab.size : index * info.size) / page_size;
+      for (std::size_t page = from; page < to;) {
+        if ((slab.purged >> page & 1) != 0) {
+          ++page;
+          continue;
+        }
+        const std::size_t run = page;
+        while (page < to && (slab.purged >> page & 1) == 0) {
+          released |= std::uint64_t{1} << page;
+          ++page;
+        }
+        os::release(slab.base + run * page_size, (page - run) * page_size);
+      }
+    }
+    return released;
+  }
+};
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_PURGING_HPP_

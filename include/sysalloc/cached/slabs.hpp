@@ -1,0 +1,472 @@
+// The slabs of all shards: where the blocks of thread caches come from, and go back to.
+//
+// Blocks are taken and put in batches, each under the lock of one shard. When a shard has no free
+// block of a class it gets a slab, made of a span; one whose blocks all came back is taken apart.
+// Both happen without the lock, since the backend may be called: a new slab is in no list yet, and
+// one that is taken apart is in none any more.
+//
+// To make a slab of memory that is not resident is the last resort. So the layers above are asked
+// first for what lies idle there, those that are called through `Heap`.
+
+#ifndef SYSALLOC_CACHED_SLABS_HPP_
+#define SYSALLOC_CACHED_SLABS_HPP_
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <sysalloc/cached/metadata.hpp>
+#include <sysalloc/cached/os.hpp>
+#include <sysalloc/cached/page_map.hpp>
+#include <sysalloc/cached/report.hpp>
+#include <sysalloc/cached/shard.hpp>
+#include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/cached/slab.hpp>
+#include <sysalloc/cached/span_heap.hpp>
+#include <sysalloc/cached/thread_cache.hpp>
+#include <sysalloc/detail/compiler.hpp>
+
+namespace sysalloc::detail::cached {
+
+/// Of one size class.
+struct ClassCounts {
+  std::size_t blocks = 0;  // in slabs
+  std::size_t free = 0;    // of these, in the slabs
+  std::size_t cached = 0;  // of these, in thread caches
+  std::size_t slabs = 0;
+};
+
+template <class Heap>
+class Purging;
+
+template <class Heap>
+class Slabs {
+ public:
+  // -------------------------------------------------------------------------------------------
+  // Taking blocks.
+
+  /// Takes up to `want` blocks of class `c` into the slots below `end`; 0 without memory.
+  static std::size_t take_blocks(std::size_t shard_index, SizeClass c, void** end,
+                                 std::size_t want) noexcept {
+    Shard& shard = shards_[shard_index];
+    do {
+      const std::lock_guard lock(shard.mutex);
+      if (const std::size_t got = shard.take(c, end, want)) return got;
+    } while (Heap::Threads::drain_orphan());
+    Slab* const slab = new_slab(shard_index, c);
+    if (slab == nullptr) return 0;
+    const ClassInfo& info = class_info[c];
+    if (slab->has_idle_tail) trim_tail(shard, *slab, info);
+    const std::lock_guard lock(shard.mutex);
+    ++shard.slabs[c];
+    shard.slab_bytes += slab->size;
+    // Taken from before it is linked: the slab serves this thread whatever others take meanwhile.
+    const std::size_t got = slab->take(info, end, want);
+    if (slab->free(info) != 0) shard.partial[c].push_front(slab);
+    shard.free[c] += slab->free(info);
+    shard.free_bytes += std::size_t{slab->free(info)} * info.size;
+    shard.purged_bytes += slab->purged_bytes();
+    return got;
+  }
+
+  /// One block for a thread that has no room for more; nullptr without memory.
+  static void* take_block(std::size_t shard_index, SizeClass c) noexcept {
+    void* block = nullptr;
+    take_blocks(shard_index, c, &block + 1, 1);
+    return block;
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // Putting them back.
+
+  /// Puts `count` blocks of class `c` back into their slabs. Overwrites the array.
+  static void put_blocks(void** blocks, std::size_t count, SizeClass c) noexcept {
+    if (count == 0) return;
+    count = put_some(blocks, count, c);
+    while (count != 0) {
+      const std::size_t batch = (std::min)(count, ThreadCache::refill_blocks);
+      count -= batch;
+      put_by_shard(blocks + count, batch, c);
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // Descriptors, kept by shard and class; those of large blocks are of class 0.
+
+  /// nullptr without memory. All that is set is what it is of, and that it is in no list.
+  static Slab* take_descriptor(std::size_t shard_index, SizeClass c) noexcept {
+    Shard& shard = shards_[shard_index];
+    {
+      const std::lock_guard lock(shard.mutex);
+      if (ListNode* const node = shard.spare[c]) {
+        shard.spare[c] = node->next;
+        node->next = nullptr;
+        return static_cast<Slab*>(node);
+      }
+    }
+    const std::size_t words = Slab::word_count(class_info[c].blocks);
+    void* const memory =
+        metadata_.alloc(Heap::backend(), sizeof(Slab) + words * sizeof(std::uint64_t));
+    if (memory == nullptr) return nullptr;
+    auto* const slab = static_cast<Slab*>(memory);
+    slab->next = slab->prev = nullptr;
+    slab->owner = Slab::owner_of(shard_index, c);
+    return slab;
+  }
+
+  static void give_descriptor(std::size_t shard_index, Slab* slab) noexcept {
+    Shard& shard = shards_[shard_index];
+    const std::lock_guard lock(shard.mutex);
+    keep_descriptor(shard, slab, slab->size_class());
+  }
+
+  /// `size` bytes for what else describes the heap; never given back.
+  static void* alloc_metadata(std::size_t size) noexcept {
+    return metadata_.alloc(Heap::backend(), size);
+  }
+
+  // -------------------------------------------------------------------------------------------
+  // Threads and their shards. The lock of the registry is held.
+
+  /// The shard for one more thread: one of those with the fewest.
+  static std::size_t join_shard() noexcept {
+    std::size_t best = 0;
+    for (std::size_t i = 1; i < shard_count; ++i) {
+      if (shards_[best].threads == 0) break;
+      if (shards_[i].threads < shards_[best].threads) best = i;
+    }
+    ++shards_[best].threads;
+    // Each begins where no thread is: so the first that was not used is the one behind the last.
+    if (best >= shards_used_.load(std::memory_order_relaxed)) {
+      shards_used_.store(best + 1, std::memory_order_relaxed);
+    }
+    return best;
+  }
+
+  static void leave_shard(std::size_t shard) noexcept { --shards_[shard].threads; }
+
+  // -------------------------------------------------------------------------------------------
+  // For the whole heap.
+
+  /// Gives all segments that hold nothing back to the backend. False when there is none.
+  static bool give_segments() noexcept {
+    bool gave = false;
+    for (SpanHeap& spans : span_heaps_) gave = spans.purge(Heap::backend(), Heap::map, 0) || gave;
+    return gave;
+  }
+
+  /// Takes the locks of the shards, of the span heaps, and of the metadata.
+  SYSALLOC_COLD static void lock_for_fork() noexcept {
+    for (Shard& shard : shards_) shard.mutex.lock_for_fork();
+    for (SpanHeap& spans : span_heaps_) spans.mutex.lock_for_fork();
+    metadata_.mutex.lock_for_fork();
+  }
+  SYSALLOC_COLD static void unlock_after_fork() noexcept {
+    metadata_.mutex.unlock_after_fork();
+    for (SpanHeap& spans : span_heaps_) spans.mutex.unlock_after_fork();
+    for (Shard& shard : shards_) shard.mutex.unlock_after_fork();
+  }
+
+  /// In the child of a fork, before that: makes the slabs and units of which other threads were
+  /// giving pages back free again.
+  SYSALLOC_COLD static void recover() noexcept {
+    for (SpanHeap& spans : span_heaps_) {
+      spans.recover(Heap::map, [](Slab& slab) {
+        if (!slab.in_transit) return;
+        slab.in_transit = false;
+        slab.next = slab.prev = nullptr;
+        shards_[slab.shard()].partial[slab.size_class()].push_back(&slab);
+      });
+    }
+  }
+
+  /// Adds up what is in slabs; `cached` is left as it is.
+  static void count(std::array<ClassCounts, class_count>& counts) noexcept {
+    for (Shard& shard : shards_) {
+      const std::lock_guard lock(shard.mutex);
+      for (std::size_t c = 1; c < class_count; ++c) {
+        counts[c].slabs += shard.slabs[c];
+        counts[c].blocks += std::size_t{shard.slabs[c]} * class_info[c].blocks;
+        counts[c].free += shard.free[c];
+      }
+    }
+  }
+
+  static SpanHeap::Counts span_counts() noexcept {
+    SpanHeap::Counts sum;
+    for (SpanHeap& spans : span_heaps_) {
+      const SpanHeap::Counts counts = spans.counts();
+      sum.mapped += counts.mapped;
+      sum.used += counts.used;
+      sum.dirty += counts.dirty;
+    }
+    return sum;
+  }
+
+  static std::size_t metadata_bytes() noexcept { return metadata_.bytes(); }
+
+ private:
+  friend Purging<Heap>;
+
+  /// Gives back what lies behind the block of a slab with one, if there is much of that.
+  static void trim_tail(Shard& shard, Slab& slab, const ClassInfo& info) noexcept {
+    const std::size_t tail = slab.size - info.size;
+    {
+      const std::lock_guard lock(shard.mutex);
+      if (!shard.add_tail(tail)) return;
+      shard.tail_bytes -= tail;
+    }
+    slab.has_idle_tail = false;
+    os::release(slab.base + info.size, tail);
+  }
+
+  /// A slab with all its blocks free, in no list yet; nullptr without memory.
+  static Slab* new_slab(std::size_t shard_index, SizeClass c) noexcept {
+    const ClassInfo& info = class_info[c];
+    Slab* const slab = take_descriptor(shard_index, c);
+    if (slab == nullptr) return nullptr;
+    // The first few shards have one together: a program with few threads needs no more.
+    SpanHeap& spans = span_heaps_[shard_index * span_heaps_.size() / shard_count];
+    Span span = spans.take_dirty(info.units);
+    if (!span && Heap::Threads::empty_magazines()) span = spans.take_dirty(info.units);
+    if (!span && Heap::Purging::reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
+    const bool resident{span};
+    if (!resident) {
+      spans.purge_instead(info.units);
+      span = spans.take(Heap::backend(), Heap::map, metadata_, info.units);
+    }
+    if (!span) {
+      span = Heap::ask_again(
+          [&] { return spans.take(Heap::backend(), Heap::map, metadata_, info.units); });
+    }
+    if (!span) {
+      give_descriptor(shard_index, slab);
+      return nullptr;
+    }
+    slab->base = span.base;
+    slab->segment = span.segment;
+    slab->size = info.units * unit_size;
+    slab->in_transit = false;
+    const bool has_tail = info.blocks == 1 && info.size != slab->size;
+    slab->has_idle_tail = has_tail && resident && Heap::purges_pages();
+    slab->fill(info);
+    if (!resident && Heap::purges_pages()) slab->mark_purged(info);
+    Heap::map.set(span.base, info.units, c,
+                  info.size > max_slab_size ? std::uint8_t{kind_interior} : c, slab);
+    for_each_unit(*slab, [c](const void* unit) { Heap::hints.set(unit, c); });
+    return slab;
+  }
+
+  /// Calls `f` with the address of each unit of a slab in which a block may begin.
+  template <class F>
+  static void for_each_unit(const Slab& slab, F f) noexcept {
+    const std::size_t units = class_info[slab.size_class()].blocks == 1 ? 1 : slab.size / unit_size;
+    for (std::size_t i = 0; i < units; ++i) {
+      f(reinterpret_cast<const void*>(slab.base + i * unit_size));
+    }
+  }
+
+  static void keep_descriptor(Shard& shard, Slab* slab, SizeClass c) noexcept {
+    slab->next = shard.spare[c];
+    shard.spare[c] = slab;
+  }
+
+  /// As put_blocks, of up to refill_blocks blocks that are of several shards: those of one after
+  /// those of another, so that each block is looked at twice and not once for every shard.
+  SYSALLOC_NOINLINE static void put_by_shard(void* const* blocks, std::size_t count,
+                                             SizeClass c) noexcept {
+    std::array<std::uint8_t, ThreadCache::refill_blocks> shard_of;
+    std::array<std::size_t, shard_count + 1> end{};
+    for (std::size_t i = 0; i < count; ++i) {
+      shard_of[i] = static_cast<std::uint8_t>(slab_of(blocks[i], c, [] {})->shard());
+      ++end[shard_of[i] + std::size_t{1}];
+    }
+    for (std::size_t i = 0; i < shard_count; ++i) end[i + 1] += end[i];
+    // From where those of a shard begin to where they end.
+    std::array<void*, ThreadCache::refill_blocks> sorted;
+    for (std::size_t i = 0; i < count; ++i) sorted[end[shard_of[i]]++] = blocks[i];
+    for (std::size_t i = 0, begin = 0; i < shard_count; begin = end[i++]) {
+      if (end[i] != begin) static_cast<void>(put_some(sorted.data() + begin, end[i] - begin, c));
+    }
+  }
+
+  /// Puts those into their slabs that are of the same shard as the first, and moves the others to
+  /// the front. Returns how many these are.
+  static std::size_t put_some(void** blocks, std::size_t count, SizeClass c) noexcept {
+    Shard& shard = shards_[slab_of(blocks[0], c, [] {})->shard()];
+    List empties;
+    bool over = false;
+    {
+      const std::lock_guard lock(shard.mutex);
+      count = put_into(shard, c, blocks, count, empties);
+      over = shard.has_much_free(shards_used_.load(std::memory_order_relaxed));
+    }
+    release(shard, empties);
+    if (over) Heap::Purging::purge_slabs(shard, Heap::Purging::Why::much_free);
+    return count;
+  }
+
+  /// The slab of a block that came into a cache as one of class `c`. Calls `before_report` before
+  /// it ends the program.
+  template <class BeforeReport>
+  static Slab* slab_of(void* ptr, SizeClass c, BeforeReport before_report) noexcept {
+    Slab* const slab = Heap::map.slab(ptr);
+    // The block was of a slab of this class when it came into the cache. If it is not any more, the
+    // slab went when all its blocks were free, this one too.
+    if (slab == nullptr || slab->size_class() != c) [[unlikely]] {
+      before_report();
+      report_double_free(ptr, class_info[c].size);
+    }
+    return slab;
+  }
+
+  /// Marks those of `blocks` free that belong to the slabs of `shard`, whose lock is held, and
+  /// moves the others to the front. Returns how many these are.
+  ///
+  /// Most of the time of dying containers is spent here, and their blocks come in any order. So
+  /// nothing depends on whether two blocks are neighbours: a branch on that would be mispredicted
+  /// for every other block. Lists are looked at only when a slab gets its first free block or its
+  /// last.
+  static std::size_t put_into(Shard& shard, SizeClass c, void** blocks, std::size_t count,
+                              List& empties) noexcept {
+    const ClassInfo& info = class_info[c];
+    const auto owner = Slab::owner_of(static_cast<std::size_t>(&shard - shards_.data()), c);
+    const PageMap::Neighbourhood slabs = Heap::map.around(blocks[0]);
+    void* const* const end = blocks + count;
+    std::size_t left = 0;
+    void* const* noted = blocks;
+    for (void* const* at = blocks;;) {
+      Slab* changed = nullptr;
+      at = put_run(slabs, owner, info, at, end, changed);
+      if (changed == nullptr) {
+        if (at == end) break;
+        void* const ptr = *at++;
+        Slab* const slab = far_slab_of(shard, ptr, info, c);
+        if (slab->owner != owner) {
+          blocks[left++] = ptr;
+          ++noted;  // not counted in this round
+          continue;
+        }
+        if (!slab->mark_free(slab->index_of(info, ptr))) {
+          shard.mutex.unlock();
+          report_double_free(ptr, info.size);
+        }
+        if (!slab->note_back()) continue;
+        changed = slab;
+      }
+      shard.note_free(c, static_cast<std::size_t>(at - noted));
+      noted = at;
+      change_list(shard, *changed, info, empties);
+    }
+    shard.note_free(c, static_cast<std::size_t>(end - noted));
+    return left;
+  }
+
+  /// Marks blocks free from `at` on, up to one that is the first of a full slab or the last of any
+  /// (`changed` is the slab then, and what is returned points behind the block), or one that is not
+  /// of a slab of `owner` nearby or was free already (points to it), or `end`. Calls nothing, so
+  /// that all it needs is in registers: a block costs 26 instructions on x86-64.
+  SYSALLOC_NOINLINE static void* const* put_run(PageMap::Neighbourhood slabs, std::uint32_t owner,
+                                                const ClassInfo& class_info_of_blocks,
+                                                void* const* at, void* const* end,
+                                                Slab*& changed) noexcept {
+    const ClassInfo info = class_info_of_blocks;
+    while (at != end) {
+      void* const ptr = *at;
+      Slab* const slab = slabs.slab(ptr);
+      if (slab == nullptr || slab->owner != owner) [[unlikely]]
+        return at;
+      const std::uint64_t index = slab->index_of(info, ptr);
+      if (index >= info.blocks || !slab->mark_free(index)) [[unlikely]]
+        return at;
+      ++at;
+      if (slab->note_back()) [[unlikely]] {
+        changed = slab;
+        return at;
+      }
+    }
+    return at;
+  }
+
+  /// The slab of a block of class `c` that is of another shard, or far from others, or none. Ends
+  /// the program then; not with the lock of `shard`, for a program may catch the signal that ends
+  /// it, and allocate.
+  SYSALLOC_NOINLINE static Slab* far_slab_of(Shard& shard, void* ptr, const ClassInfo& info,
+                                             SizeClass c) noexcept {
+    const auto before_report = [&shard] { shard.mutex.unlock(); };
+    Slab* const slab = slab_of(ptr, c, before_report);
+    if (slab->index_of(info, ptr) >= info.blocks) {
+      before_report();
+      report_interior(ptr, info.size);
+    }
+    return slab;
+  }
+
+  static void change_list(Shard& shard, Slab& slab, const ClassInfo& info, List& empties) noexcept {
+    if (slab.in_transit) return;
+    List& list = shard.partial[slab.size_class()];
+    if (slab.used() == 0 && (info.blocks == 1 || has_other(list, slab))) {
+      retire(shard, slab, info, empties);
+    } else if (!slab.linked()) {
+      list.push_back(&slab);
+    }
+  }
+
+  /// Is there a slab in the list beside this one? One empty slab of a class is kept, so that a
+  /// block that comes and goes does not bring and send a slab each time.
+  static bool has_other(const List& list, const Slab& slab) noexcept {
+    return !list.empty() && (list.next != &slab || list.prev != &slab);
+  }
+
+  /// Takes an empty slab apart. The shard's lock is held.
+  SYSALLOC_NOINLINE static void retire(Shard& shard, Slab& slab, const ClassInfo& info,
+                                       List& empties) noexcept {
+    const SizeClass c = slab.size_class();
+    if (slab.linked()) slab.unlink();
+    --shard.slabs[c];
+    shard.slab_bytes -= slab.size;
+    if (slab.has_idle_tail) shard.tail_bytes -= slab.size - info.size;
+    shard.free[c] -= info.blocks;
+    shard.forget_free(std::size_t{info.blocks} * info.size, slab.purged_bytes());
+    empties.push_back(&slab);
+  }
+
+  /// Gives the memory of slabs that were taken apart to the span heap.
+  static void release(Shard& shard, List& empties) noexcept {
+    if (empties.empty()) return;
+    for (ListNode* node = empties.next; node != &empties; node = node->next) {
+      const auto* const slab = static_cast<Slab*>(node);
+      const std::size_t units = class_info[slab->size_class()].units;
+      // First the hints: what the map calls free, the child of a fork takes back (recover()).
+      for_each_unit(*slab, [](const void* unit) { Heap::hints.clear(unit); });
+      Heap::map.set(slab->base, units, kind_free, kind_free, nullptr);
+      slab->segment->owner->give(Heap::backend(), Heap::map,
+                                 {.base = slab->base, .segment = slab->segment}, units,
+                                 slab->dirty_units());
+    }
+    const std::lock_guard lock(shard.mutex);
+    while (!empties.empty()) {
+      auto* const slab = static_cast<Slab*>(empties.next);
+      slab->unlink();
+      keep_descriptor(shard, slab, slab->size_class());
+    }
+  }
+
+  // The first is that of the program's first threads, often its only ones.
+  static constexpr SpanHeap::Idle first_idle{.small = 16 * MiB, .most = 32 * MiB, .large = 8 * MiB};
+  static constexpr SpanHeap::Idle other_idle{.small = 4 * MiB, .most = 8 * MiB, .large = 4 * MiB};
+  static inline constinit std::array<SpanHeap, 8> span_heaps_{
+      SpanHeap(first_idle), SpanHeap(other_idle), SpanHeap(other_idle), SpanHeap(other_idle),
+      SpanHeap(other_idle), SpanHeap(other_idle), SpanHeap(other_idle), SpanHeap(other_idle)};
+  static inline constinit Metadata metadata_{};
+  static inline constinit std::array<Shard, shard_count> shards_{};
+  static inline constinit std::atomic<std::size_t> shards_used_{0};  // so far
+};
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_SLABS_HPP_

@@ -1,0 +1,250 @@
+// Threads and their caches: who has one, and what becomes of it.
+//
+// A thread gets a cache at its first slow call and gives it back when it ends (os.hpp), after the
+// destructors of thread_local objects; one that allocates later still gets one again where the
+// system lets it, and otherwise goes without. A cache that was given back waits for the next
+// thread. Those of threads that the child of a fork does not have are its orphans: they are drained
+// when a slab is needed next.
+
+#ifndef SYSALLOC_CACHED_THREADS_HPP_
+#define SYSALLOC_CACHED_THREADS_HPP_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <sysalloc/cached/deferred.hpp>
+#include <sysalloc/cached/mutex.hpp>
+#include <sysalloc/cached/os.hpp>
+#include <sysalloc/cached/shard.hpp>
+#include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/cached/thread_cache.hpp>
+#include <sysalloc/detail/compiler.hpp>
+#include <sysalloc/global_alloc.hpp>
+#include <sysalloc/layout.hpp>
+#include <utility>
+
+namespace sysalloc::detail::cached {
+
+template <class Heap>
+class Threads {
+  using FillFlush = cached::FillFlush<Heap>;
+  using Slabs = cached::Slabs<Heap>;
+
+ public:
+  /// The bins of the calling thread.
+  [[nodiscard]] static Bins* bins() noexcept { return ThreadBins::get(); }
+
+  /// The cache of the calling thread, made if need be. nullptr when it has to go without: memory
+  /// checkers, no memory for one, or a thread at its very end.
+  static ThreadCache* attach() noexcept {
+    if (bins() != &no_bins) [[likely]] {
+      return cache_of(bins());
+    }
+    return attach_slow();
+  }
+
+  /// The cache of the calling thread, if it has one.
+  static ThreadCache* own() noexcept { return bins() == &no_bins ? nullptr : cache_of(bins()); }
+
+  // What the calling thread gives up of what it caches so that others have it; see Slabs.
+
+  /// Magazines, and the largest blocks. False when that is nothing.
+  SYSALLOC_NOINLINE static bool empty_magazines() noexcept {
+    ThreadCache* const cache = own();
+    return cache != nullptr && FillFlush::empty_if(*cache, [cache](SizeClass c) {
+             return c < first_kept_class
+                        ? cache->magazine[c].load(std::memory_order_relaxed) != nullptr
+                        : cache->count(c) != 0;
+           });
+  }
+
+  /// Blocks above a KiB, of which a few are much.
+  static void empty_medium() noexcept {
+    if (ThreadCache* const cache = own()) {
+      FillFlush::empty_if(*cache, [](SizeClass c) { return class_info[c].size > small_size; });
+    }
+  }
+
+  /// Every block.
+  static void empty() noexcept {
+    if (ThreadCache* const cache = own()) FillFlush::empty_all(*cache);
+  }
+
+  /// Once, before any thread gets a cache.
+  static void start() noexcept { ThreadBins::start(); }
+  /// When the library that this is part of is unloaded, or the program ends: threads that end later
+  /// are not heard of.
+  static void stop() noexcept { ThreadBins::stop(); }
+
+  // The caches of threads that are no more.
+
+  /// Gives the caches of threads that ended back to the backend, and their magazines to the calling
+  /// thread. If that has no cache, those with magazines stay.
+  static void free_unused() noexcept {
+    ThreadCache* unused = nullptr;
+    {
+      const std::lock_guard lock(registry_mutex_);
+      unused = std::exchange(unused_caches_, nullptr);
+    }
+    while (unused != nullptr) {
+      ThreadCache* const cache = std::exchange(unused, unused->next);
+      if (cache->spare != nullptr && bins() == &no_bins) {
+        const std::lock_guard lock(registry_mutex_);
+        keep_unused(cache);
+        continue;
+      }
+      while (Magazine* const magazine = cache->spare) {
+        cache->spare = magazine->below;
+        magazine->below = cache_of(bins())->spare;
+        cache_of(bins())->spare = magazine;
+      }
+      Heap::backend().dealloc(cache->memory, ThreadCache::layout());
+      thread_caches_.fetch_sub(1, std::memory_order_relaxed);
+    }
+  }
+
+  /// Drains an orphan. False when there is none.
+  static bool drain_orphan() noexcept {
+    if (orphans_.load(std::memory_order_relaxed) == nullptr) return false;
+    ThreadCache* cache = nullptr;
+    {
+      const std::lock_guard lock(registry_mutex_);
+      cache = orphans_.load(std::memory_order_relaxed);
+      if (cache == nullptr) return false;
+      orphans_.store(cache->next, std::memory_order_relaxed);
+    }
+    // One that was just put into use, or out of it, may be in this list and in use.
+    cache->spare = nullptr;
+    // Block and class may be of two (deferred.hpp).
+    for (Deferred::Entry& entry : cache->deferred.entries) {
+      void* const block = entry.ptr.load(std::memory_order_relaxed);
+      if (block == nullptr) continue;
+      const SizeClass c = Heap::map.kind(block);
+      entry.set(block, c < class_count ? scaled(c) : ScaledClass{0});
+    }
+    FillFlush::drain(*cache);
+    const std::lock_guard lock(registry_mutex_);
+    keep_unused(cache);
+    return true;
+  }
+
+  // For the whole heap.
+
+  SYSALLOC_COLD static void lock_for_fork() noexcept { registry_mutex_.lock_for_fork(); }
+  SYSALLOC_COLD static void unlock_after_fork() noexcept { registry_mutex_.unlock_after_fork(); }
+
+  /// In the child of a fork, with the lock of the registry: makes orphans of the caches of all
+  /// other threads.
+  SYSALLOC_COLD static void orphan_others() noexcept {
+    for (ThreadCache* cache = caches_; cache != nullptr;) {
+      ThreadCache* const next = cache->next;
+      if (cache != bins()) {
+        unregister(*cache);
+        cache->next = orphans_.load(std::memory_order_relaxed);
+        orphans_.store(cache, std::memory_order_relaxed);
+      }
+      cache = next;
+    }
+  }
+
+  /// Adds up what is in caches.
+  static void count(std::array<ClassCounts, class_count>& counts) noexcept {
+    const std::lock_guard lock(registry_mutex_);
+    for (const ThreadCache* list : {caches_, orphans_.load(std::memory_order_relaxed)}) {
+      for (const ThreadCache* cache = list; cache != nullptr; cache = cache->next) {
+        for (std::size_t c = 1; c < class_count; ++c) {
+          counts[c].cached += cache->count(static_cast<SizeClass>(c)) +
+                              cache->stored[c].load(std::memory_order_relaxed);
+        }
+        for (const Deferred::Entry& entry : cache->deferred.entries) {
+          const auto c = entry.size_class.load(std::memory_order_relaxed);
+          if (c != 0) ++counts[unscaled(static_cast<ScaledClass>(c))].cached;
+        }
+      }
+    }
+  }
+
+  /// What the caches themselves take of the backend's memory.
+  static std::size_t bytes() noexcept {
+    return thread_caches_.load(std::memory_order_relaxed) * ThreadCache::bytes();
+  }
+
+ private:
+  /// What happens to a thread's bins when it ends.
+  struct AtThreadEnd {
+    static constexpr Bins* none() noexcept { return &no_bins; }
+    static void at_end(Bins* bins) noexcept {
+      ThreadCache* const cache = cache_of(bins);
+      FillFlush::drain(*cache);
+      const std::lock_guard lock(registry_mutex_);
+      unregister(*cache);
+      keep_unused(cache);
+    }
+  };
+  using ThreadBins = os::PerThread<Bins, AtThreadEnd>;
+
+  SYSALLOC_COLD SYSALLOC_NOINLINE static ThreadCache* attach_slow() noexcept {
+    if (!Heap::start() || !ThreadBins::may_set()) return nullptr;
+    ThreadCache* cache = nullptr;
+    {
+      const std::lock_guard lock(registry_mutex_);
+      if (unused_caches_ != nullptr) {
+        cache = unused_caches_;
+        unused_caches_ = cache->next;
+      }
+    }
+    if (cache == nullptr) {
+      void* const memory = sysalloc::alloc_zeroed(Heap::backend(), ThreadCache::layout());
+      if (memory == nullptr) return nullptr;
+      const auto end = reinterpret_cast<std::uintptr_t>(memory) + alignof(ThreadCache);
+      cache = reinterpret_cast<ThreadCache*>(end & ~(alignof(ThreadCache) - 1));
+      cache->init();
+      cache->memory = memory;
+      thread_caches_.fetch_add(1, std::memory_order_relaxed);
+    }
+    // Where the system cannot call back at its end, the cache would be lost with the thread.
+    if (!ThreadBins::set(cache)) {
+      const std::lock_guard lock(registry_mutex_);
+      keep_unused(cache);
+      return nullptr;
+    }
+    {
+      const std::lock_guard lock(registry_mutex_);
+      cache->shard = static_cast<std::uint16_t>(Slabs::join_shard());
+      cache->prev = nullptr;
+      cache->next = caches_;
+      if (caches_ != nullptr) caches_->prev = cache;
+      caches_ = cache;
+    }
+    return cache;
+  }
+
+  /// The cache that a thread's bins are of, unless these are no_bins.
+  static ThreadCache* cache_of(Bins* bins) noexcept { return static_cast<ThreadCache*>(bins); }
+
+  /// Keeps a cache for the next thread. The lock of the registry is held.
+  static void keep_unused(ThreadCache* cache) noexcept {
+    cache->next = unused_caches_;
+    unused_caches_ = cache;
+  }
+
+  /// Takes a cache out of the list of all. The lock of the registry is held.
+  static void unregister(ThreadCache& cache) noexcept {
+    Slabs::leave_shard(cache.shard);
+    if (cache.prev != nullptr) cache.prev->next = cache.next;
+    if (cache.next != nullptr) cache.next->prev = cache.prev;
+    if (caches_ == &cache) caches_ = cache.next;
+  }
+
+  static inline constinit Mutex registry_mutex_{};
+  static inline constinit ThreadCache* caches_ = nullptr;
+  static inline constinit ThreadCache* unused_caches_ = nullptr;
+  static inline constinit std::atomic<ThreadCache*> orphans_{nullptr};
+  static inline constinit std::atomic<std::size_t> thread_caches_{0};  // of both lists
+};
+
+}  // namespace sysalloc::detail::cached
+
+#endif  // SYSALLOC_CACHED_THREADS_HPP_
