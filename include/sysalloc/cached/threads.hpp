@@ -15,10 +15,12 @@
 #include <cstdint>
 #include <mutex>
 #include <sysalloc/cached/deferred.hpp>
+#include <sysalloc/cached/fill_flush.hpp>
 #include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/shard.hpp>
 #include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/cached/slabs.hpp>
 #include <sysalloc/cached/thread_cache.hpp>
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/global_alloc.hpp>
