@@ -27,7 +27,6 @@
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
 #include <sysalloc/cached/span_heap.hpp>
-#include <sysalloc/cached/thread_cache.hpp>
 #include <sysalloc/detail/compiler.hpp>
 
 namespace sysalloc::detail::cached {
@@ -88,7 +87,7 @@ class Slabs {
     if (count == 0) return;
     count = put_some(blocks, count, c);
     while (count != 0) {
-      const std::size_t batch = (std::min)(count, ThreadCache::refill_blocks);
+      const std::size_t batch = (std::min)(count, sorted_blocks);
       count -= batch;
       put_by_shard(blocks + count, batch, c);
     }
@@ -275,11 +274,13 @@ class Slabs {
     shard.spare[c] = slab;
   }
 
-  /// As put_blocks, of up to refill_blocks blocks that are of several shards: those of one after
+  static constexpr std::size_t sorted_blocks = 128;
+
+  /// As put_blocks, of up to sorted_blocks blocks that are of several shards: those of one after
   /// those of another, so that each block is looked at twice and not once for every shard.
   SYSALLOC_NOINLINE static void put_by_shard(void* const* blocks, std::size_t count,
                                              SizeClass c) noexcept {
-    std::array<std::uint8_t, ThreadCache::refill_blocks> shard_of;
+    std::array<std::uint8_t, sorted_blocks> shard_of;
     std::array<std::size_t, shard_count + 1> end{};
     for (std::size_t i = 0; i < count; ++i) {
       shard_of[i] = static_cast<std::uint8_t>(slab_of(blocks[i], c, [] {})->shard());
@@ -287,7 +288,7 @@ class Slabs {
     }
     for (std::size_t i = 0; i < shard_count; ++i) end[i + 1] += end[i];
     // From where those of a shard begin to where they end.
-    std::array<void*, ThreadCache::refill_blocks> sorted;
+    std::array<void*, sorted_blocks> sorted;
     for (std::size_t i = 0; i < count; ++i) sorted[end[shard_of[i]]++] = blocks[i];
     for (std::size_t i = 0, begin = 0; i < shard_count; begin = end[i++]) {
       if (end[i] != begin) static_cast<void>(put_some(sorted.data() + begin, end[i] - begin, c));
