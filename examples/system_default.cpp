@@ -1,4 +1,5 @@
 // System as the global allocator: what a program has that links the override and chooses nothing.
+// Without the override it prints the same, for the C++ library's operators call malloc, too.
 
 #include <iostream>
 #include <memory>

@@ -31,7 +31,7 @@ def revision(repo: Path) -> dict[str, object]:
 def one_line(machine: dict[str, object]) -> str:
     parts = [
         machine["cpu"],
-        f"{machine['cpus']} CPUs",
+        f"{machine['cpus']} CPU" + ("s" if machine["cpus"] != 1 else ""),
         machine["kernel"],
         machine["libc"],
         machine["compiler"],

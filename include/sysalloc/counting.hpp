@@ -66,6 +66,9 @@ class Counting : public AllocatorInterface<Counting<A>> {
     return sysalloc::usable_size(inner_, ptr, align);
   }
 
+  /// The allocator below, for members of its own: `inner().set_limit(bytes)` of a Limited.
+  [[nodiscard]] constexpr const A& inner() const noexcept { return inner_; }
+
   /// The counts now. Each is exact; while other threads allocate they may be of different moments.
   [[nodiscard]] CountingStats stats() const noexcept {
     // Relaxed everywhere: the counts order nothing, they are only read for their values.

@@ -29,6 +29,9 @@ class Failing : public AllocatorInterface<Failing<A>> {
   /// Over a copy of `inner`.
   constexpr explicit Failing(const A& inner) noexcept : inner_(inner) {}
 
+  /// The allocator below, for members of its own: `inner().stats()` of a Counting.
+  [[nodiscard]] constexpr const A& inner() const noexcept { return inner_; }
+
   /// Refuses the `n`-th allocation from now, 1 being the next one, and no other. 0 refuses none.
   void fail_nth(std::size_t n) const noexcept {
     share_.store(0, std::memory_order_relaxed);

@@ -63,6 +63,9 @@ class Limited : public AllocatorInterface<Limited<A>> {
     return sysalloc::usable_size(inner_, ptr, align);
   }
 
+  /// The allocator below, for members of its own: `inner().stats()` of a Counting.
+  [[nodiscard]] constexpr const A& inner() const noexcept { return inner_; }
+
   /// Changes the limit, in bytes. One below what is in use refuses everything until enough is
   /// freed; nothing is taken back.
   void set_limit(std::size_t limit) const noexcept {

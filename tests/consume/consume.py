@@ -6,6 +6,7 @@ of its own. The whole prefix is then moved, so that nothing can depend on where 
 
 import pathlib
 import shutil
+import signal
 import tempfile
 
 import support
@@ -36,6 +37,16 @@ int main() {
   return block == nullptr || numbers.size() != 100 || others.size() != 1000;
 }
 """.replace("HOOK_NEW", support.HOOK_NEW)
+
+# Frees a block with a wrong size.
+WRONG_SIZE = """
+#include <sysalloc/sysalloc.hpp>
+#include <new>
+SYSALLOC_GLOBAL_ALLOCATOR(sysalloc::Cached<>);
+int main() {
+  ::operator delete(::operator new(100), std::size_t{1000});
+}
+"""
 
 # With an executable for each override, named as its package.
 CMAKE_PROJECT = """
@@ -103,10 +114,11 @@ class Consume(support.TestCase):
     def assert_says(self, program, words, env=None):
         self.assertEqual(self.check([program], env=env).stdout, words + "\n")
 
-    def pkg_config(self, *arguments):
+    def pkg_config(self, *arguments, prefix=None):
+        prefix = prefix or self.prefix
         # By the variable and not by --define-prefix, which knows only prefix/lib/pkgconfig.
-        env = support.environment(PKG_CONFIG_PATH=str(self.lib / "pkgconfig"))
-        command = ["pkg-config", f"--define-variable=prefix={self.prefix}", *arguments]
+        env = support.environment(PKG_CONFIG_PATH=str(prefix / "lib" / "pkgconfig"))
+        command = ["pkg-config", f"--define-variable=prefix={prefix}", *arguments]
         return self.check(command, env=env).stdout.split()
 
     def test_link_line(self):
@@ -160,6 +172,25 @@ class Consume(support.TestCase):
                 static = self.pkg_config("--static", "--cflags", "--libs", name)
                 program = self.build("-std=c++23", self.main, *static, "-static")
                 self.assert_says(program, "overridden")
+
+    def test_hardening_holds_for_the_line_of_source(self):
+        self.need("pkg-config")
+        self.need("cmake")
+        build, prefix = self.scratch / "hardened", self.scratch / "prefix"
+        options = ["-Dtests=false", "-Dhardening=abort", "-Dlibdir=lib", f"--prefix={prefix}"]
+        self.check([*support.MESON_SETUP, build, support.SOURCE, *options])
+        self.check(["meson", "install", "-C", build, "--quiet"])
+        source = self.write("wrong.cpp", WRONG_SIZE)
+        for where, ends in ((self.prefix, 0), (prefix, -signal.SIGABRT)):
+            flags = self.pkg_config("--cflags", "--libs", "sysalloc", prefix=where)
+            program = self.build("-std=c++23", source, *flags, output=f"wrong{ends}")
+            self.assertEqual(support.run([program]).returncode, ends)
+        self.write("CMakeLists.txt", CMAKE_PROJECT.replace("main.cpp", "wrong.cpp"))
+        made = self.scratch / "made"
+        configure = [*support.CMAKE_SETUP, "-S", self.scratch, "-B", made]
+        self.check([*configure, f"-DCMAKE_PREFIX_PATH={prefix}"])
+        self.check(["cmake", "--build", made])
+        self.assertEqual(support.run([made / "plain"]).returncode, -signal.SIGABRT)
 
     def assert_built(self, build):
         """What a project built with these names does as its name says."""

@@ -309,8 +309,7 @@ int main() {
 
 
 class Statistics(support.TestCase):
-    def assert_table(self, command, **options):
-        environment = {"SYSALLOC_STATS": "1", **options}
+    def assert_table(self, command, **environment):
         result = self.check([*command], env=support.environment(**environment))
         lines = result.stderr.splitlines()
         self.assertEqual(lines[0], "main ends", support.describe(result))
@@ -333,9 +332,16 @@ class Statistics(support.TestCase):
 
     def test_asked_for(self):
         source = self.write("keeps.cpp", KEEPS)
-        self.assert_table([self.build("-O1", source, OBJECT)])
-        self.assert_table([self.build("-O1", "-static", source, OBJECT)])
-        self.assert_table([self.build("-O1", source)], LD_PRELOAD=str(SHARED))
+        asked = {"SYSALLOC_STATS": "1"}
+        self.assert_table([self.build("-O1", source, OBJECT)], **asked)
+        self.assert_table([self.build("-O1", "-static", source, OBJECT)], **asked)
+        self.assert_table([self.build("-O1", source)], LD_PRELOAD=str(SHARED), **asked)
+
+    def test_printed_by_the_program(self):
+        prints = KEEPS.replace("stderr);", "stderr);  sysalloc::print(sysalloc::Cached<>::stats());")
+        source = self.write("prints.cpp", "#include <sysalloc/cached.hpp>\n" + prints)
+        flags = ["-std=c++23", "-O1", support.INCLUDE]
+        self.assert_table([self.build(*flags, source, OBJECT, support.LIBRARY)])
 
     def test_not_asked_for(self):
         program = self.build("-O1", self.write("keeps.cpp", KEEPS), OBJECT)

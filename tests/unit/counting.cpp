@@ -8,6 +8,7 @@
 #include <random>
 #include <sysalloc/counting.hpp>
 #include <sysalloc/failing.hpp>
+#include <sysalloc/limited.hpp>
 #include <sysalloc/system.hpp>
 #include <thread>
 #include <vector>
@@ -220,4 +221,20 @@ TEST_CASE("the peak is exact when threads reach it together") {
                                    .bytes_peak = threads * blocks * 32,
                                    .bytes_total = threads * blocks * 32,
                                    .blocks_total = threads * blocks});
+}
+
+TEST_CASE("of allocators that nest each is there") {
+  const Counting<sysalloc::Limited<sysalloc::Failing<System>>> a;
+  a.inner().set_limit(100);
+  CHECK(a.alloc(layout(101, 1)) == nullptr);
+  void* const ptr = a.alloc(layout(60, 1));
+  REQUIRE(ptr != nullptr);
+  a.inner().inner().fail_nth(1);
+  CHECK(a.alloc(layout(10, 1)) == nullptr);
+  CHECK(a.inner().inner().failures() == 1);
+  CHECK(a.inner().used() == 60);
+  CHECK(a.stats().bytes_live == 60);
+  CHECK(a.inner().inner().inner() == System{});
+  a.dealloc(ptr, layout(60, 1));
+  CHECK(a.inner().used() == 0);
 }

@@ -27,16 +27,52 @@ struct CachedStats {
     std::size_t slabs = 0;          ///< slabs of the class
   };
 
-  std::size_t live = 0;         ///< held by the program, each block with the size of its class
-  std::size_t cached = 0;       ///< in thread caches
-  std::size_t free = 0;         ///< free in slabs that hold other blocks
-  std::size_t dirty = 0;        ///< free spans that are still resident
-  std::size_t large = 0;        ///< of the live bytes, those in blocks above 1 MiB
-  std::size_t mapped = 0;       ///< taken from the backend
+  std::size_t live = 0;    ///< held by the program, each block with the size of its class
+  std::size_t cached = 0;  ///< in thread caches
+  std::size_t free = 0;    ///< free in slabs that hold other blocks
+  std::size_t dirty = 0;   ///< free spans that are still resident
+  std::size_t large = 0;   ///< of the live bytes, those in blocks above 1 MiB
+  /// Taken from the backend. Beyond what the other members say it is free spans whose pages were
+  /// given back, and the ends of blocks and slabs.
+  std::size_t mapped = 0;
   std::size_t metadata = 0;     ///< of the mapped bytes, those that describe the rest
   std::size_t wrong_sizes = 0;  ///< blocks, not bytes, freed with a wrong size and repaired
   std::array<Class, detail::cached::class_count> classes{};
 };
+
+/// Writes the table to the standard error that a program prints at its end with SYSALLOC_STATS=1.
+/// Allocates nothing; may be called from any thread.
+SYSALLOC_COLD inline void print(const CachedStats& stats) noexcept {
+  using detail::write_error;
+  using detail::cached::Text;
+  const auto line = [](const char* name, std::size_t value, const char* unit) {
+    Text text;
+    text << "  " << name;
+    text.to(12) << value << unit << "\n";
+    write_error(text.c_str());
+  };
+  write_error("sysalloc: the heap of Cached\n");
+  line("live", stats.live, " bytes");
+  line("large", stats.large, " bytes, of the live ones");
+  line("cached", stats.cached, " bytes, in thread caches");
+  line("free", stats.free, " bytes, in slabs");
+  line("dirty", stats.dirty, " bytes, in free spans");
+  line("mapped", stats.mapped, " bytes, from the backend");
+  line("metadata", stats.metadata, " bytes, of the mapped ones");
+  if (stats.wrong_sizes != 0)
+    line("repaired", stats.wrong_sizes, " blocks freed with a wrong size");
+  write_error("  size      live blocks   cached    free      slabs\n");
+  for (const CachedStats::Class& c : stats.classes) {
+    if (c.slabs == 0) continue;
+    Text text;
+    text << "  " << c.size;
+    text.to(12) << c.blocks_live;
+    text.to(26) << c.blocks_cached;
+    text.to(36) << c.blocks_free;
+    text.to(46) << c.slabs << "\n";
+    write_error(text.c_str());
+  }
+}
 
 namespace detail::cached {
 
@@ -68,37 +104,6 @@ CachedStats gather() noexcept {
     stats.free += counts[c].free * size;
   }
   return stats;
-}
-
-/// Writes the table to the standard error. Allocates nothing.
-SYSALLOC_COLD inline void print(const CachedStats& stats) noexcept {
-  const auto line = [](const char* name, std::size_t value, const char* unit) {
-    Text text;
-    text << "  " << name;
-    text.to(12) << value << unit << "\n";
-    write_error(text.c_str());
-  };
-  write_error("sysalloc: the heap of Cached\n");
-  line("live", stats.live, " bytes");
-  line("large", stats.large, " bytes, of the live ones");
-  line("cached", stats.cached, " bytes, in thread caches");
-  line("free", stats.free, " bytes, in slabs");
-  line("dirty", stats.dirty, " bytes, in free spans");
-  line("mapped", stats.mapped, " bytes, from the backend");
-  line("metadata", stats.metadata, " bytes, of the mapped ones");
-  if (stats.wrong_sizes != 0)
-    line("repaired", stats.wrong_sizes, " blocks freed with a wrong size");
-  write_error("  size      live blocks   cached    free      slabs\n");
-  for (const CachedStats::Class& c : stats.classes) {
-    if (c.slabs == 0) continue;
-    Text text;
-    text << "  " << c.size;
-    text.to(12) << c.blocks_live;
-    text.to(26) << c.blocks_cached;
-    text.to(36) << c.blocks_free;
-    text.to(46) << c.slabs << "\n";
-    write_error(text.c_str());
-  }
 }
 
 template <GlobalAlloc Backend>
