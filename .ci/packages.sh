@@ -41,12 +41,12 @@ ensure_packages() {
   # has: the first shows before an install is tried, the second only when it fails.
   if ! apt-cache show "${missing[@]}" >/dev/null 2>&1; then
     updated=yes
-    _packages_apt update >"$log" 2>&1 || true
+    _packages_apt update || true
   fi
-  if ! _packages_apt install "${missing[@]}" >"$log" 2>&1; then
-    if [[ $updated == yes ]] || ! { _packages_apt update && _packages_apt install "${missing[@]}"; } >"$log" 2>&1; then
+  if ! _packages_apt install "${missing[@]}"; then
+    if [[ $updated == yes ]] || ! { _packages_apt update && _packages_apt install "${missing[@]}"; }; then
       tail -n 20 "$log" >&2
-      printf 'Could not install: %s\n' "${missing[*]}" >&2
+      printf 'Could not install; to see why, run: sudo apt-get install --no-install-recommends %s\n' "${missing[*]}" >&2
       rm -f "$log"
       return 2
     fi
@@ -54,14 +54,29 @@ ensure_packages() {
   rm -f "$log"
 }
 
-# Sees as_root of its caller. The lock timeout lets two scripts that install at once take turns.
+# Sees as_root and log of its caller. The lock timeout lets two scripts that install at once take turns.
 _packages_apt() {
   local action=$1
   shift
   if [[ $action == install ]]; then
-    # --no-remove: a package that cannot be had beside those of the user is not had.
-    set -- -y --no-install-recommends --no-remove "$@"
+    set -- --no-install-recommends "$@"
+    # A package that cannot be had beside those of the user is not had.
+    _packages_removes_leftovers_only "$@" || set -- --no-remove "$@"
+    set -- -y "$@"
   fi
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get -q -o DPkg::Lock::Timeout=300 "$action" "$@" </dev/null
+    apt-get -q -o DPkg::Lock::Timeout=300 "$action" "$@" </dev/null >"$log" 2>&1
 }
+
+# Would an install with these arguments remove something, and only what came along with packages that
+# are gone? Such a rest of clang 14's libc++ stands in the way of a newer one.
+_packages_removes_leftovers_only() {
+  local removed leftovers
+  removed=$(_packages_would_remove install "$@")
+  leftovers=$(_packages_would_remove autoremove)
+  [[ -n $removed ]] || return
+  ! grep -qvxF "$leftovers" <<<"$removed" || return
+  printf 'In its way, and needed by nothing, so removed: %s\n' "${removed//$'\n'/ }" >&2
+}
+
+_packages_would_remove() { LC_ALL=C apt-get -s "$@" 2>/dev/null | sed -n 's/^Remv \([^ ]*\).*/\1/p'; }
