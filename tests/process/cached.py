@@ -291,6 +291,69 @@ class ClosedLibrary(support.TestCase):
         self.assertEqual(self.check([*self.host_and_library(), "2000"]).stdout, "it is gone\n")
 
 
+# A heap of its own, which starts at a call that asks for a key: the thread that does so forks there,
+# and then another one does, before the start goes on. By a constructor that runs before all others,
+# for else the heap is started when the program is.
+STARTS = r"""
+#include <dlfcn.h>
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <atomic>
+#include <cstdio>
+#include <sysalloc/cached.hpp>
+#include <thread>
+struct Backend : sysalloc::System {};
+bool serves(std::size_t size) {
+  const auto layout = sysalloc::Layout::from_size_align_unchecked(size, 8);
+  const sysalloc::Cached<Backend> heap;
+  void* const ptr = heap.alloc(layout);
+  heap.dealloc(ptr, layout);
+  return ptr != nullptr;
+}
+bool child_serves() {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);
+    _exit(serves(100) && serves(2 << 20) && serves(100) ? 0 : 1);
+  }
+  int status = 0;
+  return waitpid(child, &status, 0) == child && status == 0;
+}
+constinit std::atomic<bool> watched{false}, starting{false}, forked{false};
+constinit bool of_starter = false, of_another = false;
+extern "C" int pthread_key_create(pthread_key_t* key, void (*end)(void*)) noexcept {
+  if (watched.exchange(false)) {
+    of_starter = child_serves();
+    starting = true;
+    while (!forked) std::this_thread::yield();
+  }
+  using Create = int(pthread_key_t*, void (*)(void*));
+  return reinterpret_cast<Create*>(dlsym(RTLD_NEXT, "pthread_key_create"))(key, end);
+}
+[[gnu::constructor(101)]] void first() {
+  watched = true;
+  std::thread starter([] { serves(100); });
+  while (!starting) std::this_thread::yield();
+  // While it is at it, this thread is served, too.
+  const bool meanwhile = serves(100) && serves(2 << 20);
+  of_another = child_serves();
+  forked = true;
+  starter.join();
+  std::printf("%d %d %d %d\n", of_starter, meanwhile, of_another, child_serves());
+}
+int main() {}
+"""
+
+
+class Start(support.TestCase):
+    def test_fork_while_a_heap_starts(self):
+        source = self.write("starts.cpp", STARTS)
+        flags = ["-std=c++23", "-O1", "-pthread", support.INCLUDE]
+        program = self.build(*flags, source, support.LIBRARY)
+        self.assertEqual(self.check([program], timeout=300).stdout, "1 1 1 1\n")
+
+
 KEEPS = r"""
 #include <cstdio>
 #include <cstdlib>

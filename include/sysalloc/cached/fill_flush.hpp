@@ -10,7 +10,6 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
 #include <sysalloc/cached/deferred.hpp>
 #include <sysalloc/cached/report.hpp>
@@ -80,16 +79,6 @@ class FillFlush {
     if (before.block != nullptr) put(cache, before.block, before.size_class);
   }
 
-  /// Puts those blocks in that queue that `which` says into their slabs.
-  template <class Which>
-  static void put_deferred(ThreadCache& cache, Which which) noexcept {
-    for (Deferred::Entry& entry : cache.deferred.entries) {
-      if (!which(entry)) continue;
-      Deferred::Taken taken = entry.take();
-      if (taken.block != nullptr) Slabs::put_blocks(&taken.block, 1, taken.size_class);
-    }
-  }
-
   /// Empties the bins of those classes that `which` says. False when it says none.
   template <class Which>
   static bool empty_if(ThreadCache& cache, Which which) noexcept {
@@ -107,22 +96,31 @@ class FillFlush {
   /// one.
   static void empty_all(ThreadCache& cache) noexcept {
     put_deferred(cache, [](const Deferred::Entry&) { return true; });
-    static_cast<void>(empty_if(cache, [](SizeClass) { return true; }));
+    empty_if(cache, [](SizeClass) { return true; });
   }
 
-  /// Empties a cache whose thread leaves it, and takes all capacities.
+  /// As above, and takes all capacities.
   static void drain(ThreadCache& cache) noexcept {
-    put_deferred(cache, [](const Deferred::Entry&) { return true; });
-    for (std::size_t i = 1; i < class_count; ++i) {
-      flush(cache, static_cast<SizeClass>(i));
-    }
-    // They are, but for a cache that was copied by a fork in the middle of a change.
+    empty_all(cache);
+    for (std::size_t i = 1; i < class_count; ++i) cache.set_capacity(static_cast<SizeClass>(i), 0);
+    // All of this is zero by now, but for a cache that was copied by a fork in the middle of a
+    // change.
     cache.granted = cache.magazine_bytes = 0;
     cache.resting.fill(0);
     for (auto& blocks : cache.stored) blocks.store(0, std::memory_order_relaxed);
   }
 
  private:
+  /// Puts those blocks that were freed without their size and that `which` says into their slabs.
+  template <class Which>
+  static void put_deferred(ThreadCache& cache, Which which) noexcept {
+    for (Deferred::Entry& entry : cache.deferred.entries) {
+      if (!which(entry)) continue;
+      Deferred::Taken taken = entry.take();
+      if (taken.block != nullptr) Slabs::put_blocks(&taken.block, 1, taken.size_class);
+    }
+  }
+
   /// Is the block at `ptr` in the bin of class `c`?
   static bool holds(const ThreadCache& cache, SizeClass c, const void* ptr) noexcept {
     const void* const* const slots = cache.slots(c);

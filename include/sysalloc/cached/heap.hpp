@@ -8,16 +8,15 @@
 //
 // Beside them the page map, which tells for any address what is there (page_map.hpp), and what
 // gives idle memory back (purging.hpp). Each is a part of the heap, so all have it as their
-// parameter. They call what is below them by name, and through `Heap` the little that is above: a
-// new slab asks it to make room.
+// parameter. What is below them they call by name; through `Heap` what all have in common, and the
+// little that they need of what is above, above all what a new slab asks to make room.
 //
 // All state is constant-initialised and never destroyed, so the heap serves before main and after
 // it.
 //
-// Locks: one for the start, for each shard, for each span heap, for the metadata, and for the
-// registry of threads. None is taken while another is held, but in the fork handler, which takes
-// all of them in that order; and none is held while the backend or the system is called, but the
-// first.
+// Locks: one for each shard, for each span heap, for the metadata, and for the registry of threads.
+// None is taken while another is held, but in the fork handler, which takes all of them in that
+// order; and none is held while the backend or the system is called.
 //
 // Under AddressSanitizer and valgrind the heap steps aside: every block comes from the backend by
 // itself, so the tool sees each one as it does without Cached.
@@ -30,12 +29,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <mutex>
 #include <sysalloc/cached/deferred.hpp>
 #include <sysalloc/cached/fill_flush.hpp>
 #include <sysalloc/cached/hints.hpp>
 #include <sysalloc/cached/large.hpp>
-#include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/page_map.hpp>
 #include <sysalloc/cached/purging.hpp>
@@ -127,10 +124,11 @@ class Heap {
   static std::size_t usable_size(const void* ptr, std::size_t align) noexcept {
     const std::uint8_t kind = map.kind(ptr);
     if (kind == kind_large) return Large::usable_size(ptr);
+    if (kind != kind_foreign && kind < class_count) return class_info[kind].size;
     if constexpr (HasUsableSize<Backend>) {
       if (steps_aside()) return sysalloc::usable_size(backend(), ptr, align);
     }
-    return kind < class_count ? class_info[kind].size : 0;
+    return 0;
   }
 
   // -------------------------------------------------------------------------------------------
@@ -143,7 +141,7 @@ class Heap {
     while (Threads::drain_orphan()) {
     }
     Purging::purge_all();
-    Slabs::give_segments();
+    Slabs::purge_spans();
     Threads::free_unused();
     os::release_freed();
   }
@@ -158,19 +156,23 @@ class Heap {
 
   static const Backend& backend() noexcept { return global_instance_.value; }
 
-  /// Starts the heap, if it was not. False when it steps aside.
+  /// Starts the heap, if nobody did. False while another thread is at it: no lock makes this one
+  /// wait, which a fork could leave locked in the child.
   static bool start() noexcept {
     // Named here so that it is instantiated.
     static_cast<void>(&started_at_load_);
-    if (!ready_.load(std::memory_order_acquire)) start_once();
-    return !steps_aside();
+    if (ready_.load(std::memory_order_acquire)) return true;
+    if (started_.exchange(true, std::memory_order_relaxed)) return false;
+    set_up();
+    ready_.store(true, std::memory_order_release);
+    return true;
   }
 
-  /// Is every call passed on to the backend, for a memory checker is at work?
+  /// Is every call passed on to the backend, for a memory checker is at work? Known once started.
   static bool steps_aside() noexcept { return bypass_.load(std::memory_order_relaxed); }
 
   /// Are pages given back? Not where the system's are larger than ours.
-  static bool purges_pages() noexcept { return purge_pages_; }
+  static bool purges_pages() noexcept { return purge_pages_.load(std::memory_order_relaxed); }
 
   static void note_wrong_size() noexcept { wrong_sizes_.fetch_add(1, std::memory_order_relaxed); }
 
@@ -179,11 +181,11 @@ class Heap {
   /// `request` does.
   template <class Request>
   SYSALLOC_COLD SYSALLOC_NOINLINE static auto ask_again(Request request) noexcept {
-    auto got = Slabs::give_segments() ? request() : decltype(request()){};
+    auto got = Slabs::purge_spans() ? request() : decltype(request()){};
     if (got) return got;
-    Threads::empty();
+    Threads::give_up_all();
     Purging::purge_all();
-    return Slabs::give_segments() ? request() : decltype(request()){};
+    return Slabs::purge_spans() ? request() : decltype(request()){};
   }
 
  private:
@@ -213,27 +215,24 @@ class Heap {
     }
   }
 
-  SYSALLOC_COLD static void start_once() noexcept {
-    const std::lock_guard lock(start_mutex_);
-    if (ready_.load(std::memory_order_relaxed)) return;
-    // First, so that a fork waits for the rest.
+  /// What a start does, once.
+  SYSALLOC_COLD static void set_up() noexcept {
+    // First, for other threads are served meanwhile, and take locks.
     os::at_fork(lock_all, unlock_all, unlock_in_child);
     // A backend that cannot free without a size could not take back what it handed out in bypass.
     if (HasDeallocUnsized<Backend> && os::memory_checker_present()) {
       bypass_.store(true, std::memory_order_relaxed);
     }
-    purge_pages_ = os::real_page_size() == page_size;
+    purge_pages_.store(os::real_page_size() == page_size, std::memory_order_relaxed);
     Threads::start();
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
     if (os::wants_stats()) static_cast<void>(std::atexit(print_stats<Backend>));
     // In a library that is at its end. Threads that used it may end after it.
     static_cast<void>(std::atexit(Threads::stop));
-    ready_.store(true, std::memory_order_release);
   }
 
   SYSALLOC_COLD static void lock_all() noexcept {
-    start_mutex_.lock_for_fork();
     Slabs::lock_for_fork();
     Threads::lock_for_fork();
   }
@@ -241,7 +240,6 @@ class Heap {
   SYSALLOC_COLD static void unlock_all() noexcept {
     Threads::unlock_after_fork();
     Slabs::unlock_after_fork();
-    start_mutex_.unlock_after_fork();
   }
 
   /// The caches of threads that the child does not have wait for its next need of a slab. The slabs
@@ -253,13 +251,13 @@ class Heap {
   }
 
   static inline constinit NeverDestroyed<Backend> global_instance_{};
-  static inline constinit Mutex start_mutex_{};
   // Started when the program or library is loaded, unless something allocated earlier: no fork can
   // come between then.
-  static inline const bool started_at_load_ = !under_thread_sanitizer && (start_once(), true);
+  static inline const bool started_at_load_ = !under_thread_sanitizer && start();
+  static inline constinit std::atomic<bool> started_{false};  // by a thread, which may be at it
   static inline constinit std::atomic<bool> ready_{false};
   static inline constinit std::atomic<bool> bypass_{false};
-  static inline constinit bool purge_pages_ = false;
+  static inline constinit std::atomic<bool> purge_pages_{false};
   static inline constinit std::atomic<std::size_t> wrong_sizes_{0};
 };
 

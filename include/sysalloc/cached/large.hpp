@@ -42,7 +42,8 @@ class LargeBlocks {
   /// nullptr without memory. It can grow by `room` bytes where it is.
   SYSALLOC_NOINLINE static void* alloc(Layout layout, bool zeroed = false,
                                        std::size_t room = 0) noexcept {
-    if (!Heap::start()) return from_backend(layout, zeroed);
+    static_cast<void>(Heap::start());
+    if (Heap::steps_aside()) return from_backend(layout, zeroed);
     const std::size_t size = page_up(layout.size());
     const std::size_t align = layout.align() > unit_size ? layout.align() : 1;
     const auto whole = whole_layout(size + page_up(room), align);

@@ -43,7 +43,7 @@ class Purging {
       return shard.passes_mark();
     }();
     if (!grown) return false;
-    Heap::Threads::empty_medium();
+    Heap::Threads::give_up_medium();
     List empties;
     bool over = false;
     {

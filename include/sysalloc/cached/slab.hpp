@@ -90,7 +90,7 @@ struct alignas(64) Slab : ListNode {
   };
   std::uint32_t owner;  // its shard and class; class 0 for a large block
   union {
-    bool has_idle_tail;    // of a slab of one block: is what lies behind it resident?
+    bool has_idle_tail;    // is what lies behind its only block counted in Shard::tail_bytes?
     std::uint16_t offset;  // of a large block: where it begins in what the backend gave
   };
   bool in_transit;           // out of its list while the system is called about its pages

@@ -5,8 +5,8 @@
 // Both happen without the lock, since the backend may be called: a new slab is in no list yet, and
 // one that is taken apart is in none any more.
 //
-// To make a slab of memory that is not resident is the last resort. So the layers above are asked
-// first for what lies idle there, those that are called through `Heap`.
+// To make a slab of memory that is not resident is the last resort. So what lies idle in the layers
+// above goes first.
 
 #ifndef SYSALLOC_CACHED_SLABS_HPP_
 #define SYSALLOC_CACHED_SLABS_HPP_
@@ -14,10 +14,8 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <mutex>
 #include <sysalloc/cached/metadata.hpp>
 #include <sysalloc/cached/os.hpp>
@@ -123,7 +121,8 @@ class Slabs {
     keep_descriptor(shard, slab, slab->size_class());
   }
 
-  /// `size` bytes for what else describes the heap; never given back.
+  /// `size` bytes, at most Metadata::chunk_size, for what else describes the heap; never given
+  /// back.
   static void* alloc_metadata(std::size_t size) noexcept {
     return metadata_.alloc(Heap::backend(), size);
   }
@@ -151,8 +150,9 @@ class Slabs {
   // -------------------------------------------------------------------------------------------
   // For the whole heap.
 
-  /// Gives all segments that hold nothing back to the backend. False when there is none.
-  static bool give_segments() noexcept {
+  /// Gives all free units back to the system, and segments that hold nothing to the backend. False
+  /// when there is no such segment.
+  static bool purge_spans() noexcept {
     bool gave = false;
     for (SpanHeap& spans : span_heaps_) gave = spans.purge(Heap::backend(), Heap::map, 0) || gave;
     return gave;
@@ -231,7 +231,7 @@ class Slabs {
     // The first few shards have one together: a program with few threads needs no more.
     SpanHeap& spans = span_heaps_[shard_index * span_heaps_.size() / shard_count];
     Span span = spans.take_dirty(info.units);
-    if (!span && Heap::Threads::empty_magazines()) span = spans.take_dirty(info.units);
+    if (!span && Heap::Threads::give_up_magazines()) span = spans.take_dirty(info.units);
     if (!span && Heap::Purging::reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
     const bool resident{span};
     if (!resident) {

@@ -10,8 +10,11 @@
 #include <sysalloc/cached/heap.hpp>
 #include <sysalloc/cached/report.hpp>
 #include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/cached/slabs.hpp>
+#include <sysalloc/cached/span_heap.hpp>
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/fatal.hpp>
+#include <sysalloc/global_alloc.hpp>
 
 namespace sysalloc {
 

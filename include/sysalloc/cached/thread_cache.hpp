@@ -100,7 +100,7 @@ struct alignas(64) ThreadCache : Bins {
   std::array<std::atomic<std::uint32_t>, class_count> stored;  // blocks in the arrays below that
   std::array<std::uint8_t, class_count> resting;               // times still to go without
   std::array<std::uint16_t, class_count> capacity;  // in blocks; a bin's limit is this or less
-  ThreadCache* next;                                // in the list of all, or of the unused ones
+  ThreadCache* next;                                // in one of the lists of threads.hpp
   ThreadCache* prev;
   std::size_t granted;         // bytes of blocks that all the limits together allow
   std::size_t magazine_bytes;  // of these, what the magazines may hold

@@ -1,10 +1,10 @@
 // Threads and their caches: who has one, and what becomes of it.
 //
-// A thread gets a cache at its first slow call and gives it back when it ends (os.hpp), after the
-// destructors of thread_local objects; one that allocates later still gets one again where the
-// system lets it, and otherwise goes without. A cache that was given back waits for the next
-// thread. Those of threads that the child of a fork does not have are its orphans: they are drained
-// when a slab is needed next.
+// A thread gets a cache at its first slow call for blocks that have a size class and gives it back
+// when it ends (os.hpp), after the destructors of thread_local objects; one that allocates later
+// still gets one again where the system lets it, and otherwise goes without. A cache that was given
+// back waits for the next thread. Those of threads that the child of a fork does not have are its
+// orphans: they are drained when a slab is needed next.
 
 #ifndef SYSALLOC_CACHED_THREADS_HPP_
 #define SYSALLOC_CACHED_THREADS_HPP_
@@ -18,13 +18,11 @@
 #include <sysalloc/cached/fill_flush.hpp>
 #include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/os.hpp>
-#include <sysalloc/cached/shard.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slabs.hpp>
 #include <sysalloc/cached/thread_cache.hpp>
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/global_alloc.hpp>
-#include <sysalloc/layout.hpp>
 #include <utility>
 
 namespace sysalloc::detail::cached {
@@ -39,11 +37,10 @@ class Threads {
   [[nodiscard]] static Bins* bins() noexcept { return ThreadBins::get(); }
 
   /// The cache of the calling thread, made if need be. nullptr when it has to go without: memory
-  /// checkers, no memory for one, or a thread at its very end.
+  /// checkers, no memory for one, a thread at its very end, or while another one starts the heap.
   static ThreadCache* attach() noexcept {
-    if (bins() != &no_bins) [[likely]] {
-      return cache_of(bins());
-    }
+    if (ThreadCache* const cache = own()) [[likely]]
+      return cache;
     return attach_slow();
   }
 
@@ -53,7 +50,7 @@ class Threads {
   // What the calling thread gives up of what it caches so that others have it; see Slabs.
 
   /// Magazines, and the largest blocks. False when that is nothing.
-  SYSALLOC_NOINLINE static bool empty_magazines() noexcept {
+  SYSALLOC_NOINLINE static bool give_up_magazines() noexcept {
     ThreadCache* const cache = own();
     return cache != nullptr && FillFlush::empty_if(*cache, [cache](SizeClass c) {
              return c < first_kept_class
@@ -63,14 +60,14 @@ class Threads {
   }
 
   /// Blocks above a KiB, of which a few are much.
-  static void empty_medium() noexcept {
+  static void give_up_medium() noexcept {
     if (ThreadCache* const cache = own()) {
       FillFlush::empty_if(*cache, [](SizeClass c) { return class_info[c].size > small_size; });
     }
   }
 
   /// Every block.
-  static void empty() noexcept {
+  static void give_up_all() noexcept {
     if (ThreadCache* const cache = own()) FillFlush::empty_all(*cache);
   }
 
@@ -92,15 +89,15 @@ class Threads {
     }
     while (unused != nullptr) {
       ThreadCache* const cache = std::exchange(unused, unused->next);
-      if (cache->spare != nullptr && bins() == &no_bins) {
+      if (cache->spare != nullptr && own() == nullptr) {
         const std::lock_guard lock(registry_mutex_);
         keep_unused(cache);
         continue;
       }
       while (Magazine* const magazine = cache->spare) {
         cache->spare = magazine->below;
-        magazine->below = cache_of(bins())->spare;
-        cache_of(bins())->spare = magazine;
+        magazine->below = own()->spare;
+        own()->spare = magazine;
       }
       Heap::backend().dealloc(cache->memory, ThreadCache::layout());
       thread_caches_.fetch_sub(1, std::memory_order_relaxed);
@@ -188,7 +185,7 @@ class Threads {
   using ThreadBins = os::PerThread<Bins, AtThreadEnd>;
 
   SYSALLOC_COLD SYSALLOC_NOINLINE static ThreadCache* attach_slow() noexcept {
-    if (!Heap::start() || !ThreadBins::may_set()) return nullptr;
+    if (!Heap::start() || Heap::steps_aside() || !ThreadBins::may_set()) return nullptr;
     ThreadCache* cache = nullptr;
     {
       const std::lock_guard lock(registry_mutex_);
@@ -244,7 +241,7 @@ class Threads {
   static inline constinit ThreadCache* caches_ = nullptr;
   static inline constinit ThreadCache* unused_caches_ = nullptr;
   static inline constinit std::atomic<ThreadCache*> orphans_{nullptr};
-  static inline constinit std::atomic<std::size_t> thread_caches_{0};  // of both lists
+  static inline constinit std::atomic<std::size_t> thread_caches_{0};  // of all three
 };
 
 }  // namespace sysalloc::detail::cached
