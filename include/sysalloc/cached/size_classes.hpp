@@ -93,10 +93,11 @@ constexpr std::uint64_t inverse_of_odd(std::uint64_t odd) noexcept {
 
 /// No thread cache keeps more blocks of one class than this, whatever their size.
 inline constexpr std::size_t cache_max_blocks = 2048;
-/// Nor more bytes of one class than this, unless that is a few blocks.
-inline constexpr std::size_t cache_max_bytes = 64 * KiB;
-/// Blocks up to here are small: many are little memory. Of these it keeps half as much, and more
-/// only where a container died (thread_cache.hpp).
+/// Nor more bytes of one class than this, unless that is a few blocks. With less, batches of blocks
+/// of a few KiB go by way of the slabs in so small parts that locks are most of what they cost.
+inline constexpr std::size_t cache_max_bytes = 128 * KiB;
+/// Blocks up to here are small: many are little memory. Of these it keeps a quarter as much, and
+/// more only where a container died (thread_cache.hpp).
 inline constexpr std::size_t small_size = 1 * KiB;
 /// And of each class above this one block, if any: a few more would take the place of all others.
 inline constexpr std::size_t cached_max_size = 64 * KiB;
@@ -114,7 +115,7 @@ constexpr ClassInfo class_info_of(std::size_t size_class) noexcept {
     // A word of the bitmap is 64 blocks: room for one where that is at most 4 units.
     while (units < 4 && units * unit_size / size < 64) units *= 2;
   }
-  std::size_t cache = (size <= small_size ? cache_max_bytes / 2 : cache_max_bytes) / size;
+  std::size_t cache = (size <= small_size ? cache_max_bytes / 4 : cache_max_bytes) / size;
   if (cache > cache_max_blocks) cache = cache_max_blocks;
   if (cache < 4) cache = size <= cached_max_size ? 4 : 1;
   const std::size_t blocks = size > max_slab_size ? 1 : units * unit_size / size;

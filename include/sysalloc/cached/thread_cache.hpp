@@ -88,6 +88,8 @@ struct alignas(64) ThreadCache : Bins {
   /// helps no program: what is built from scattered blocks lies in no better order than they died
   /// in.
   static constexpr std::size_t magazine_max = 512 * KiB;
+  /// And each of them.
+  static constexpr std::size_t magazine_each = 64 * KiB;
   /// How many times in a row a bin that had more die than fits is then emptied without magazines:
   /// what goes back from these all at once has left the processor's first cache.
   static constexpr std::uint8_t magazine_rest = 32;
@@ -166,7 +168,7 @@ struct alignas(64) ThreadCache : Bins {
 
   /// How many blocks of a class a magazine takes; none that are not small.
   [[nodiscard]] static constexpr std::size_t magazine_room(SizeClass c) noexcept {
-    const std::size_t blocks = cache_max_bytes / class_info[c].size;
+    const std::size_t blocks = magazine_each / class_info[c].size;
     if (class_info[c].size > small_size) return 0;
     return blocks < Magazine::slot_count ? blocks : Magazine::slot_count;
   }

@@ -78,7 +78,7 @@ TEST_CASE("a slab's blocks lie within it, and a byte of the page map has room fo
     CHECK((info.cache_max >= 4) == (info.size <= c::cached_max_size));
     const std::size_t cached = info.cache_max * std::size_t{info.size};
     CHECK((cached <= c::cache_max_bytes || info.cache_max <= 4));
-    CHECK((info.size > c::small_size || cached <= c::cache_max_bytes / 2));
+    CHECK((info.size > c::small_size || cached <= c::cache_max_bytes / 4));
     CHECK((info.size <= c::cached_max_size || info.cache_max == 1));
   }
 }
