@@ -128,17 +128,20 @@ class SpanHeap {
   }
 
   /// Gives dirty memory back until at most `keep` units of it are left; with 0 also segments of
-  /// which nothing is in use or resident. Did any segment go back to the backend?
+  /// which nothing is in use or resident. Of what others make dirty meanwhile some may stay: there
+  /// is an end to it however many these are. Did any segment go back to the backend?
   template <class Backend>
   bool purge(const Backend& backend, PageMap& map, std::size_t keep) noexcept {
     bool gave_segment = false;
-    for (;;) {
+    std::size_t most = 0;
+    for (std::size_t looks = 0;; ++looks) {
       Segment* segment = nullptr;
       std::uint64_t taken = 0;
       bool whole = false;
       {
         const std::lock_guard lock(mutex);
-        if (dirty_units_ <= keep && keep != 0) return gave_segment;
+        if (looks == 0) most = segments_;
+        if (looks == most || (dirty_units_ <= keep && keep != 0)) return gave_segment;
         segment = purgeable(keep == 0);
         if (segment == nullptr) return gave_segment;
         whole = segment->whole();

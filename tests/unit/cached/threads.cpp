@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstddef>
 #include <sysalloc/cached.hpp>
+#include <sysalloc/system.hpp>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -101,6 +102,25 @@ void at_key(pthread_key_t key, void* value) {
   exercise();
   ++key_calls;
   if (!tests::under_sanitizer || ++calls < 3) pthread_setspecific(key, value);
+}
+
+// Whenever a segment goes back to it, another thread takes one and leaves it as it was.
+struct Busy {
+  static inline std::atomic<bool> on{false};
+  static inline std::atomic<int> rounds{0};
+  static constexpr std::size_t size = 900'000;
+
+  void* alloc(Layout asked) const noexcept { return sysalloc::System{}.alloc(asked); }
+  void dealloc(void* ptr, Layout freed) const noexcept;
+};
+constexpr sysalloc::Cached<Busy> busy_heap;
+
+void Busy::dealloc(void* ptr, Layout freed) const noexcept {
+  sysalloc::System{}.dealloc(ptr, freed);
+  if (freed.size() < size || rounds == 100 || !on.exchange(false)) return;
+  ++rounds;
+  std::thread([] { busy_heap.dealloc(busy_heap.alloc(layout(size)), layout(size)); }).join();
+  on = true;
 }
 
 }  // namespace
@@ -324,4 +344,15 @@ TEST_CASE("purge and stats from several threads at once, while others allocate")
   }
   threads.join();
   check_nothing_is_lost();
+}
+
+TEST_CASE("a purge ends while another thread makes work for it all the time") {
+  busy_heap.dealloc(busy_heap.alloc(layout(Busy::size)), layout(Busy::size));
+  Busy::on = true;
+  busy_heap.purge();
+  Busy::on = false;
+  CHECK(Busy::rounds.load() > 0);
+  CHECK(Busy::rounds.load() < 10);
+  busy_heap.purge();
+  CHECK(busy_heap.stats().mapped == busy_heap.stats().metadata);
 }
