@@ -71,12 +71,14 @@ _packages_apt() {
 # Would an install with these arguments remove something, and only what came along with packages that
 # are gone? Such a rest of clang 14's libc++ stands in the way of a newer one.
 _packages_removes_leftovers_only() {
-  local removed leftovers
+  local removed leftovers package
   removed=$(_packages_would_remove install "$@")
   leftovers=$(_packages_would_remove autoremove)
   [[ -n $removed ]] || return
-  ! grep -qvxF "$leftovers" <<<"$removed" || return
-  printf 'In its way, and needed by nothing, so removed: %s\n' "${removed//$'\n'/ }" >&2
+  for package in $removed; do
+    [[ " $leftovers " == *" $package "* ]] || return
+  done
+  printf 'Removing first what is in their way and, says apt, needed by nothing: %s\n' "$removed" >&2
 }
 
-_packages_would_remove() { LC_ALL=C apt-get -s "$@" 2>/dev/null | sed -n 's/^Remv \([^ ]*\).*/\1/p'; }
+_packages_would_remove() { LC_ALL=C apt-get -s "$@" 2>/dev/null | sed -n 's/^Remv \([^ ]*\).*/\1/p' | paste -s -d ' '; }

@@ -45,10 +45,8 @@ auto next_usable_size() noexcept -> std::size_t (*)(void*) {
 extern "C" SYSALLOC_EXPORT std::size_t malloc_usable_size(void* ptr) noexcept {
   if (ptr == nullptr) return 0;
   using Heap = sysalloc::detail::cached::Heap<sysalloc::System>;
-  // Not of the rest: for that System itself asks here.
-  if (Heap::map.kind(ptr) != sysalloc::detail::cached::kind_foreign) {
-    if (const std::size_t ours = Heap::usable_size(ptr, 1)) return ours;
-  }
+  // Not of the backend's: for that System itself asks here.
+  if (const std::size_t own = Heap::own_usable_size(ptr)) return own;
   const auto next = next_usable_size();
   return next == nullptr ? 0 : next(ptr);
 }

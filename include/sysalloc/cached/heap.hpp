@@ -119,12 +119,17 @@ class Heap {
     }
   }
 
-  /// The bytes that the block at `ptr`, allocated at a multiple of `align`, holds; 0 when it is not
-  /// of this heap.
-  static std::size_t usable_size(const void* ptr, std::size_t align) noexcept {
+  /// The bytes that the block at `ptr` holds; 0 when it is not of this heap.
+  static std::size_t own_usable_size(const void* ptr) noexcept {
     const std::uint8_t kind = map.kind(ptr);
     if (kind == kind_large) return Large::usable_size(ptr);
-    if (kind != kind_foreign && kind < class_count) return class_info[kind].size;
+    return kind != kind_foreign && kind < class_count ? class_info[kind].size : 0;
+  }
+
+  /// As above; or what the backend says of a block that was allocated at a multiple of `align`,
+  /// where every call is passed on to it.
+  static std::size_t usable_size(const void* ptr, std::size_t align) noexcept {
+    if (const std::size_t own = own_usable_size(ptr)) return own;
     if constexpr (HasUsableSize<Backend>) {
       if (steps_aside()) return sysalloc::usable_size(backend(), ptr, align);
     }
@@ -157,12 +162,16 @@ class Heap {
   static const Backend& backend() noexcept { return global_instance_.value; }
 
   /// Starts the heap, if nobody did. False while another thread is at it: no lock makes this one
-  /// wait, which a fork could leave locked in the child.
+  /// wait, which a fork could leave locked in the child. So the child of a fork that another thread
+  /// takes meanwhile is served without caches for all its life.
   static bool start() noexcept {
     // Named here so that it is instantiated.
     static_cast<void>(&started_at_load_);
     if (ready_.load(std::memory_order_acquire)) return true;
-    if (started_.exchange(true, std::memory_order_relaxed)) return false;
+    if (started_.load(std::memory_order_relaxed) ||
+        started_.exchange(true, std::memory_order_relaxed)) {
+      return false;
+    }
     set_up();
     ready_.store(true, std::memory_order_release);
     return true;
