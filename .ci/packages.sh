@@ -73,8 +73,8 @@ _packages_apt() {
 _packages_removes_leftovers_only() {
   local removed leftovers package
   removed=$(_packages_would_remove install "$@")
-  leftovers=$(_packages_would_remove autoremove)
   [[ -n $removed ]] || return
+  leftovers=$(_packages_would_remove autoremove)
   for package in $removed; do
     [[ " $leftovers " == *" $package "* ]] || return
   done

@@ -89,15 +89,16 @@ class Threads {
     }
     while (unused != nullptr) {
       ThreadCache* const cache = std::exchange(unused, unused->next);
-      if (cache->spare != nullptr && own() == nullptr) {
+      ThreadCache* const to = own();
+      if (cache->spare != nullptr && to == nullptr) {
         const std::lock_guard lock(registry_mutex_);
         keep_unused(cache);
         continue;
       }
       while (Magazine* const magazine = cache->spare) {
         cache->spare = magazine->below;
-        magazine->below = own()->spare;
-        own()->spare = magazine;
+        magazine->below = to->spare;
+        to->spare = magazine;
       }
       Heap::backend().dealloc(cache->memory, ThreadCache::layout());
       thread_caches_.fetch_sub(1, std::memory_order_relaxed);
