@@ -37,6 +37,7 @@ using sysalloc_global_allocator_type = sysalloc::System;
 #endif
 
 #if defined(SYSALLOC_OVERRIDE_FIXED)
+SYSALLOC_DETAIL_START_AT_LOAD()
 SYSALLOC_DETAIL_DEFINE_FUNCTIONS()
 SYSALLOC_DETAIL_DEFINE_HOOKS()
 #else

@@ -155,6 +155,10 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   /// caches; other threads may go on meanwhile.
   [[nodiscard]] static CachedStats stats() noexcept { return detail::cached::gather<Backend>(); }
 
+  /// What a global allocator does first of all when the program is loaded: it registers handlers of
+  /// fork. Those of the program, which come later, then run while no lock of the heap is held.
+  static void at_load() noexcept { Heap::start_at_load(); }
+
   friend constexpr bool operator==(Cached, Cached) noexcept { return true; }
 
   /// As above, for a block that was allocated at a multiple of `align`.

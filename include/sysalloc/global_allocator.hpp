@@ -59,6 +59,15 @@ template <GlobalAlloc A>
   }                                                                                             \
   }
 
+/// Has the type start what it starts when the program is loaded before all constructors of the
+/// program's own objects (101 is the first priority that is not the compiler's).
+#define SYSALLOC_DETAIL_START_AT_LOAD()                            \
+  namespace sysalloc::detail {                                     \
+  [[gnu::constructor(101)]] static void start_at_load() noexcept { \
+    at_load<sysalloc_global_allocator_type>();                     \
+  }                                                                \
+  }
+
 /// Defines the hooks over the same type.
 #define SYSALLOC_DETAIL_DEFINE_HOOKS(MARK)                                                         \
   namespace sysalloc::detail {                                                                     \
@@ -128,6 +137,7 @@ template <GlobalAlloc A>
 /// every namespace, in exactly one file of the program; a second one is a link error.
 #define SYSALLOC_GLOBAL_ALLOCATOR(...)                                        \
   using sysalloc_global_allocator_type = __VA_ARGS__;                         \
+  SYSALLOC_DETAIL_START_AT_LOAD()                                             \
   SYSALLOC_DETAIL_DEFINE_FUNCTIONS()                                          \
   SYSALLOC_DETAIL_DEFINE_HOOKS()                                              \
   SYSALLOC_DETAIL_DEFINE_OPERATORS(SYSALLOC_WEAK_OPERATOR)                    \

@@ -354,6 +354,143 @@ class Start(support.TestCase):
         self.assertEqual(self.check([program], timeout=300).stdout, "1 1 1 1\n")
 
 
+# A log with a lock, and handlers of fork that take it: registered as early as a program can, by the
+# constructor of an object. A thread logs all the time.
+LOGS = r"""
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cstdio>
+#include <string>
+#include <thread>
+#include <vector>
+struct Log {
+  Log();
+  void add(int i) {
+    pthread_mutex_lock(&mutex);
+    if (lines.size() > 50) lines.clear();
+    lines.emplace_back(20000, static_cast<char>('a' + i % 26));
+    pthread_mutex_unlock(&mutex);
+  }
+  pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+  std::vector<std::string> lines;
+} logger;
+Log::Log() {
+  pthread_atfork([] { pthread_mutex_lock(&logger.mutex); },
+                 [] { pthread_mutex_unlock(&logger.mutex); },
+                 [] { pthread_mutex_unlock(&logger.mutex); });
+}
+int main() {
+  std::thread([] { for (int i = 0;; ++i) logger.add(i); }).detach();
+  for (int i = 0; i < 500; ++i) {
+    const pid_t child = fork();
+    if (child == 0) {
+      logger.add(i);
+      _exit(0);
+    }
+    int status = 1;
+    if (waitpid(child, &status, 0) != child || status != 0) return 1;
+  }
+  std::puts("done");
+  std::fflush(stdout);
+  _exit(0);
+}
+"""
+
+# POSIX allows fork in the handler of a signal, which may come while the program allocates.
+FORKS_IN_HANDLER = r"""
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <csignal>
+#include <cstdio>
+#include <vector>
+static volatile std::sig_atomic_t forks;
+int main() {
+  std::signal(SIGALRM, [](int) {
+    const pid_t child = fork();
+    if (child == 0) _exit(0);
+    waitpid(child, nullptr, 0);
+    forks = forks + 1;
+  });
+  const itimerval every{{0, 1000}, {0, 1000}};
+  setitimer(ITIMER_REAL, &every, nullptr);
+  std::vector<char*> blocks;
+  while (forks < 500) {
+    for (int i = 0; i < 100; ++i) blocks.push_back(new char[20000]);
+    for (char* const block : blocks) delete[] block;
+    blocks.clear();
+  }
+  std::puts("done");
+}
+"""
+
+# Includes what the object was compiled from, too.
+COUNTS = r"""
+#include <cstdio>
+#include <string>
+#include <sysalloc/cached.hpp>
+#include <thread>
+#include <vector>
+int main() {
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([] {
+      std::vector<std::string> strings;
+      for (std::size_t j = 0; j < 2000; ++j) strings.emplace_back(j % 300, 'x');
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  sysalloc::Cached<>::purge();
+  std::puts(sysalloc::Cached<>::stats().mapped != 0 ? "mapped" : "nothing");
+}
+"""
+
+THE_LINE = """#include <sysalloc/cached.hpp>
+#include <sysalloc/global_allocator.hpp>
+SYSALLOC_GLOBAL_ALLOCATOR(sysalloc::Cached<>);
+"""
+
+
+class Forks(support.TestCase):
+    """The object comes last: what it does when it is loaded comes first all the same."""
+
+    def assert_done(self, source):
+        for toolchain in self.each_toolchain():
+            with self.subTest(toolchain=toolchain):
+                program = self.build("-O1", "-pthread", source, OBJECT, toolchain=toolchain)
+                self.assertEqual(self.check([program], timeout=120).stdout, "done\n")
+
+    def test_handlers_that_were_registered_early(self):
+        self.assert_done(self.write("logs.cpp", LOGS))
+
+    def test_handlers_that_were_registered_early_over_the_line_of_source(self):
+        logs = self.write("logs.cpp", LOGS)
+        line = self.write("line.cpp", THE_LINE)
+        flags = ["-std=c++23", "-O1", "-pthread", support.INCLUDE]
+        program = self.build(*flags, logs, line, support.LIBRARY)
+        self.assertEqual(self.check([program], timeout=120).stdout, "done\n")
+
+    def test_in_the_handler_of_a_signal(self):
+        self.assert_done(self.write("forks.cpp", FORKS_IN_HANDLER))
+
+
+class ThreadSanitizer(support.TestCase):
+    def test_program_with_it_and_object_without(self):
+        flags = ["-std=c++23", "-O1", "-g", "-pthread", "-fsanitize=thread", support.INCLUDE]
+        nothing = self.write("nothing.cpp", "int main() {}")
+        try:
+            self.check([self.build(*flags, nothing)])
+        except AssertionError:
+            self.skipTest("ThreadSanitizer does not work here")
+        source = self.write("counts.cpp", COUNTS)
+        # Which definition of a function the linker keeps depends on the order.
+        for inputs in ([source, OBJECT], [OBJECT, source]):
+            with self.subTest(inputs=inputs):
+                program = self.build(*flags, *inputs, support.LIBRARY)
+                self.assertEqual(self.check([program]).stdout, "mapped\n")
+
+
 KEEPS = r"""
 #include <cstdio>
 #include <cstdlib>

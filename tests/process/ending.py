@@ -54,6 +54,49 @@ class Ending(support.TestCase):
         )
         self.check([self.build("-fno-exceptions", nothrow, override)])
 
+    def test_one_file_without_exceptions_among_others(self):
+        without = self.write(
+            "without.cpp",
+            """
+            #include <sysalloc/sysalloc.hpp>
+            #include <vector>
+            std::size_t count() {
+              std::vector<int, sysalloc::StdAllocator<int, sysalloc::System>> numbers(10);
+              return numbers.size();
+            }
+            """,
+        )
+        catches = self.write(
+            "catches.cpp",
+            """
+            #include <cstdint>
+            #include <new>
+            std::size_t count();
+            int main() {
+              volatile std::size_t too_much = static_cast<std::size_t>(PTRDIFF_MAX) + 1;
+              try {
+                return ::operator new(too_much) == nullptr;
+              } catch (const std::bad_alloc&) {
+                return count() == 10 ? 0 : 2;
+              }
+            }
+            """,
+        )
+        for toolchain in self.each_toolchain():
+            for override in (support.OBJECT, support.CACHED_OBJECT):
+                for optimised in ("-O0", "-O2"):
+                    with self.subTest(toolchain=toolchain, override=override, optimised=optimised):
+                        flags = ["-std=c++23", optimised, support.INCLUDE]
+                        # The first definition of a function that several files have is kept.
+                        first = self.build(
+                            *flags, "-fno-exceptions", "-c", without,
+                            toolchain=toolchain, output="without.o",
+                        )
+                        program = self.build(
+                            *flags, first, catches, override, support.LIBRARY, toolchain=toolchain
+                        )
+                        self.check([program])
+
     def test_macro_in_a_program_without_exceptions(self):
         source = self.write(
             "fails.cpp",

@@ -147,7 +147,7 @@ class Heap {
     }
     Purging::purge_all();
     Slabs::purge_spans();
-    Threads::free_unused();
+    Threads::free_unused(0);
     os::release_freed();
   }
 
@@ -176,6 +176,9 @@ class Heap {
     ready_.store(true, std::memory_order_release);
     return true;
   }
+
+  /// Starts the heap unless that had better wait until it is used. True, for an initialiser.
+  static bool start_at_load() noexcept { return under_thread_sanitizer || start(); }
 
   /// Is every call passed on to the backend, for a memory checker is at work? Known once started.
   static bool steps_aside() noexcept { return bypass_.load(std::memory_order_relaxed); }
@@ -242,18 +245,27 @@ class Heap {
   }
 
   SYSALLOC_COLD static void lock_all() noexcept {
-    Slabs::lock_for_fork();
+    forks_alone_.store(os::is_single_threaded(), std::memory_order_relaxed);
+    if (forks_alone()) return;
     Threads::lock_for_fork();
+    Slabs::lock_for_fork();
   }
 
   SYSALLOC_COLD static void unlock_all() noexcept {
-    Threads::unlock_after_fork();
+    if (forks_alone()) return;
     Slabs::unlock_after_fork();
+    Threads::unlock_after_fork();
   }
+
+  // Does a thread fork that is the only one? It needs no lock, and might wait for itself: POSIX
+  // allows fork in the handler of a signal, which may have come while it held one. Parent and child
+  // go on with what it did when the handler returns.
+  static bool forks_alone() noexcept { return forks_alone_.load(std::memory_order_relaxed); }
 
   /// The caches of threads that the child does not have wait for its next need of a slab. The slabs
   /// and units of which those threads were giving pages back are free again at once.
   SYSALLOC_COLD static void unlock_in_child() noexcept {
+    if (forks_alone()) return;
     Threads::orphan_others();
     Slabs::recover();
     unlock_all();
@@ -262,9 +274,10 @@ class Heap {
   static inline constinit NeverDestroyed<Backend> global_instance_{};
   // Started when the program or library is loaded, unless something allocated earlier: no fork can
   // come between then.
-  static inline const bool started_at_load_ = !under_thread_sanitizer && start();
+  static inline const bool started_at_load_ = start_at_load();
   static inline constinit std::atomic<bool> started_{false};  // by a thread, which may be at it
   static inline constinit std::atomic<bool> ready_{false};
+  static inline constinit std::atomic<bool> forks_alone_{false};
   static inline constinit std::atomic<bool> bypass_{false};
   static inline constinit std::atomic<bool> purge_pages_{false};
   static inline constinit std::atomic<std::size_t> wrong_sizes_{0};

@@ -111,9 +111,13 @@ class LargeBlocks {
     const std::size_t units = units_of(size);
     const std::size_t units_before = units_of(before);
     const std::uintptr_t end = slab.base + units * unit_size;
+    const std::uintptr_t end_before = slab.base + units_before * unit_size;
+    // There may be a little more room than was asked for, and of that the map knows nothing yet.
+    if (units > units_before && !Heap::map.prepare(Heap::backend(), end_before, end - end_before)) {
+      return false;
+    }
     publish(slab.size, size);
     if (units > units_before) {
-      const std::uintptr_t end_before = slab.base + units_before * unit_size;
       Heap::map.set(end_before, units - units_before, kind_interior, kind_interior, &slab);
     } else if (units < units_before) {
       Heap::map.set(end, units_before - units, kind_foreign, kind_foreign, nullptr);
@@ -143,13 +147,14 @@ class LargeBlocks {
     return Heap::map.slab(ptr) != slab || reinterpret_cast<std::uintptr_t>(ptr) - base >= size;
   }
 
-  /// Is `ptr`, in a unit where a large block began, one that was freed? Its memory went back to the
-  /// system then, or nobody has written since to what stands before it.
+  /// Is `ptr`, in a unit where a large block began or that was of a segment, one that was freed?
+  /// Its memory went back to the system then, or, of a large block, nobody has written since to
+  /// what stands before it.
   static bool was_freed(const void* ptr) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(ptr);
-    if (address % unit_size != 0) return false;
     if (!os::is_mapped(address)) return true;
-    return os::is_mapped(address - page_size) && mark_before(ptr) == mark_of(ptr);
+    return address % unit_size == 0 && os::is_mapped(address - page_size) &&
+           mark_before(ptr) == mark_of(ptr);
   }
 
   /// Of all that live.

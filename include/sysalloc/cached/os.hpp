@@ -9,6 +9,7 @@
 //   Lock                     for a critical section
 //   pause                    while another thread has the lock
 //   this_thread              tells threads apart
+//   is_single_threaded       where the system tells
 //   at_fork                  handlers, where there is fork
 //   PerThread                a pointer of each thread, and what happens to it when the thread ends
 

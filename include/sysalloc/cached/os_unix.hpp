@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -16,6 +17,10 @@
 
 #if defined(__GLIBC__)
 #include <malloc.h>
+#endif
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#define SYSALLOC_HAS_SINGLE_THREADED
 #endif
 
 // Defined by the run-time libraries of AddressSanitizer and its kin in every program that has them,
@@ -29,10 +34,23 @@ inline std::size_t real_page_size() noexcept {
   return static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
+/// errno stays what it is: of operator delete nobody expects that it changes it.
+class KeepErrno {
+ public:
+  KeepErrno() noexcept : before_(errno) {}
+  KeepErrno(const KeepErrno&) = delete;
+  KeepErrno& operator=(const KeepErrno&) = delete;
+  ~KeepErrno() { errno = before_; }
+
+ private:
+  int before_;
+};
+
 /// Gives the memory of whole pages back to the system. They can be used again at once, and hold
 /// anything then. Only advice (madvise(2)): where it fails, the memory stays resident.
 inline void release(std::uintptr_t address, std::size_t size) noexcept {
 #if defined(__linux__)
+  const KeepErrno keep;
   madvise(reinterpret_cast<void*>(address), size, MADV_DONTNEED);
 #else
   static_cast<void>(address);
@@ -50,6 +68,7 @@ inline void release_freed() noexcept {
 
 /// Is there memory at `address`? Costs a system call (msync(2) says ENOMEM where there is none).
 inline bool is_mapped(std::uintptr_t address) noexcept {
+  const KeepErrno keep;
   const std::size_t page = real_page_size();
   return msync(reinterpret_cast<void*>(address & ~(page - 1)), page, MS_ASYNC) == 0;
 }
@@ -103,6 +122,17 @@ struct ThisThread {
 
 /// An address that only this thread gets.
 inline const void* this_thread() noexcept { return &ThisThread::storage; }
+
+/// Has the process no thread but this one? Where the C library does not tell (glibc does, as
+/// __libc_single_threaded), no.
+inline bool is_single_threaded() noexcept {
+#if defined(SYSALLOC_HAS_SINGLE_THREADED)
+  return __libc_single_threaded != 0;
+#else
+  return false;
+#endif
+}
+#undef SYSALLOC_HAS_SINGLE_THREADED
 
 /// Registers handlers for pthread_atfork(3). Where that fails, a child must not allocate.
 inline void at_fork(void (*before)(), void (*in_parent)(), void (*in_child)()) noexcept {

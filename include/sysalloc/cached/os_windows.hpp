@@ -52,6 +52,8 @@ void pause() noexcept;
 [[nodiscard]] const void* this_thread() noexcept;
 
 /// There is no fork.
+inline bool is_single_threaded() noexcept { return false; }
+
 inline void at_fork(void (* /*before*/)(), void (* /*in_parent*/)(),
                     void (* /*in_child*/)()) noexcept {}
 

@@ -27,7 +27,7 @@ struct Slab;
 /// What the page map says of a unit: 0, a size class, or one of these.
 enum Kind : std::uint8_t {
   kind_foreign = 0,     ///< not memory of this heap
-  kind_gone = 252,      ///< nor this, but a large block began here
+  kind_gone = 252,      ///< nor this, but it was: of a segment, or where a large block began
   kind_large = 253,     ///< the first unit of a large block
   kind_interior = 254,  ///< a later unit of a span or a large block
   kind_free = 255,      ///< memory of this heap that holds no block

@@ -20,7 +20,7 @@
 namespace sysalloc::detail::cached {
 
 /// Is this compiled with ThreadSanitizer? It ends a program that holds 64 locks, and a fork takes
-/// all locks of each heap that was started: so there are fewer then, and no heap starts without
+/// those of each heap that was started: so fewer shards are used then, and no heap starts without
 /// need.
 #if defined(__SANITIZE_THREAD__)
 inline constexpr bool under_thread_sanitizer = true;
@@ -30,7 +30,10 @@ inline constexpr bool under_thread_sanitizer = __has_feature(thread_sanitizer);
 inline constexpr bool under_thread_sanitizer = false;
 #endif
 
-inline constexpr std::size_t shard_count = under_thread_sanitizer ? 4 : 48;
+inline constexpr std::size_t shard_count = 48;
+/// Threads are divided among so many of them. Nothing else may depend on it: a program may have
+/// been compiled with ThreadSanitizer, and the override object that it is linked with without.
+inline constexpr std::size_t shards_for_threads = under_thread_sanitizer ? 4 : shard_count;
 
 /// A shard with fewer bytes of slabs is small: a working set that is freed and built again is much
 /// of it, and to give it back and fault it in each time costs more than it saves.
@@ -100,13 +103,13 @@ struct alignas(64) Shard {
   /// at again? What that costs stays in proportion to what was freed. `shards` are in use in all:
   /// the more, the less may lie idle in each. The lock is held.
   [[nodiscard]] bool has_much_free(std::size_t shards) noexcept {
-    const std::size_t free = resident_free();
+    const std::size_t idle = resident_free();
     const std::size_t more = step(shards);
-    if (free <= purge_mark + more) return false;
-    if (free > in_vain + more || in_vain == 0) return true;
+    if (idle <= purge_mark + more) return false;
+    if (idle > in_vain + more || in_vain == 0) return true;
     // As much as when it was in vain, of blocks that come and go between others. Not for ever: they
     // may lie otherwise some day.
-    purge_mark = free;
+    purge_mark = idle;
     in_vain -= (std::min)(in_vain, more / 16);
     return false;
   }

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <sysalloc/cached/metadata.hpp>
 #include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/page_map.hpp>
@@ -133,7 +134,7 @@ class Slabs {
   /// The shard for one more thread: one of those with the fewest.
   static std::size_t join_shard() noexcept {
     std::size_t best = 0;
-    for (std::size_t i = 1; i < shard_count; ++i) {
+    for (std::size_t i = 1; i < shards_for_threads; ++i) {
       if (shards_[best].threads == 0) break;
       if (shards_[i].threads < shards_[best].threads) best = i;
     }
@@ -158,16 +159,17 @@ class Slabs {
     return gave;
   }
 
-  /// Takes the locks of the shards, of the span heaps, and of the metadata.
+  /// Takes the locks of the shards in use, of the span heaps, and of the metadata. That of the
+  /// registry is held, so that no other shard comes into use before they are unlocked.
   SYSALLOC_COLD static void lock_for_fork() noexcept {
-    for (Shard& shard : shards_) shard.mutex.lock_for_fork();
+    for (Shard& shard : shards_in_use()) shard.mutex.lock_for_fork();
     for (SpanHeap& spans : span_heaps_) spans.mutex.lock_for_fork();
     metadata_.mutex.lock_for_fork();
   }
   SYSALLOC_COLD static void unlock_after_fork() noexcept {
     metadata_.mutex.unlock_after_fork();
     for (SpanHeap& spans : span_heaps_) spans.mutex.unlock_after_fork();
-    for (Shard& shard : shards_) shard.mutex.unlock_after_fork();
+    for (Shard& shard : shards_in_use()) shard.mutex.unlock_after_fork();
   }
 
   /// In the child of a fork, before that: makes the slabs and units of which other threads were
@@ -210,6 +212,13 @@ class Slabs {
 
  private:
   friend Purging<Heap>;
+
+  /// The first few. Who has no cache uses the first of all.
+  static std::span<Shard> shards_in_use() noexcept {
+    // In parentheses: see patience.hpp.
+    const std::size_t used = shards_used_.load(std::memory_order_relaxed);
+    return std::span(shards_).first((std::max)(used, std::size_t{1}));
+  }
 
   /// Gives back what lies behind the block of a slab with one, if there is much of that.
   static void trim_tail(Shard& shard, Slab& slab, const ClassInfo& info) noexcept {

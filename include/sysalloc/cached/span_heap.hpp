@@ -157,7 +157,7 @@ class SpanHeap {
         let_go(segment, taken);
         continue;
       }
-      map.set(segment->base, segment_units, kind_foreign, kind_foreign, nullptr);
+      map.set(segment->base, segment_units, kind_gone, kind_gone, nullptr);
       backend.dealloc(reinterpret_cast<void*>(segment->base), segment_layout());
       gave_segment = true;
       const std::lock_guard lock(mutex);

@@ -3,12 +3,14 @@
 // A thread gets a cache at its first slow call for blocks that have a size class and gives it back
 // when it ends (os.hpp), after the destructors of thread_local objects; one that allocates later
 // still gets one again where the system lets it, and otherwise goes without. A cache that was given
-// back waits for the next thread. Those of threads that the child of a fork does not have are its
-// orphans: they are drained when a slab is needed next.
+// back waits for the next thread, unless more wait already than threads have one. Those of threads
+// that the child of a fork does not have are its orphans: they are drained when a slab is needed
+// next.
 
 #ifndef SYSALLOC_CACHED_THREADS_HPP_
 #define SYSALLOC_CACHED_THREADS_HPP_
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -79,26 +81,26 @@ class Threads {
 
   // The caches of threads that are no more.
 
-  /// Gives the caches of threads that ended back to the backend, and their magazines to the calling
-  /// thread. If that has no cache, those with magazines stay.
-  static void free_unused() noexcept {
-    ThreadCache* unused = nullptr;
-    {
-      const std::lock_guard lock(registry_mutex_);
-      unused = std::exchange(unused_caches_, nullptr);
-    }
-    while (unused != nullptr) {
-      ThreadCache* const cache = std::exchange(unused, unused->next);
-      ThreadCache* const to = own();
-      if (cache->spare != nullptr && to == nullptr) {
+  /// Gives the caches of threads that ended back to the backend, but `keep` of them. Their
+  /// magazines go to the calling thread, or if that has no cache, to one that stays; the last stays
+  /// with them.
+  static void free_unused(std::size_t keep) noexcept {
+    for (;;) {
+      ThreadCache* cache = nullptr;
+      {
         const std::lock_guard lock(registry_mutex_);
-        keep_unused(cache);
-        continue;
-      }
-      while (Magazine* const magazine = cache->spare) {
-        cache->spare = magazine->below;
-        magazine->below = to->spare;
-        to->spare = magazine;
+        if (unused_count_ <= keep) return;
+        cache = take_unused();
+        ThreadCache* const to = own() != nullptr ? own() : unused_caches_;
+        if (cache->spare != nullptr && to == nullptr) {
+          keep_unused(cache);
+          return;
+        }
+        while (Magazine* const magazine = cache->spare) {
+          cache->spare = magazine->below;
+          magazine->below = to->spare;
+          to->spare = magazine;
+        }
       }
       Heap::backend().dealloc(cache->memory, ThreadCache::layout());
       thread_caches_.fetch_sub(1, std::memory_order_relaxed);
@@ -178,9 +180,15 @@ class Threads {
     static void at_end(Bins* bins) noexcept {
       ThreadCache* const cache = cache_of(bins);
       FillFlush::drain(*cache);
-      const std::lock_guard lock(registry_mutex_);
-      unregister(*cache);
-      keep_unused(cache);
+      std::size_t keep = 0;
+      {
+        const std::lock_guard lock(registry_mutex_);
+        unregister(*cache);
+        keep_unused(cache);
+        // In parentheses: see patience.hpp.
+        keep = (std::max)(few_caches, cache_count_);
+      }
+      free_unused(keep);
     }
   };
   using ThreadBins = os::PerThread<Bins, AtThreadEnd>;
@@ -190,10 +198,7 @@ class Threads {
     ThreadCache* cache = nullptr;
     {
       const std::lock_guard lock(registry_mutex_);
-      if (unused_caches_ != nullptr) {
-        cache = unused_caches_;
-        unused_caches_ = cache->next;
-      }
+      if (unused_caches_ != nullptr) cache = take_unused();
     }
     if (cache == nullptr) {
       void* const memory = sysalloc::alloc_zeroed(Heap::backend(), ThreadCache::layout());
@@ -217,6 +222,7 @@ class Threads {
       cache->next = caches_;
       if (caches_ != nullptr) caches_->prev = cache;
       caches_ = cache;
+      ++cache_count_;
     }
     return cache;
   }
@@ -228,6 +234,11 @@ class Threads {
   static void keep_unused(ThreadCache* cache) noexcept {
     cache->next = unused_caches_;
     unused_caches_ = cache;
+    ++unused_count_;
+  }
+  static ThreadCache* take_unused() noexcept {
+    --unused_count_;
+    return std::exchange(unused_caches_, unused_caches_->next);
   }
 
   /// Takes a cache out of the list of all. The lock of the registry is held.
@@ -236,11 +247,17 @@ class Threads {
     if (cache.prev != nullptr) cache.prev->next = cache.next;
     if (cache.next != nullptr) cache.next->prev = cache.prev;
     if (caches_ == &cache) caches_ = cache.next;
+    --cache_count_;
   }
+
+  // So many wait for the next threads at least, and as many as threads have one.
+  static constexpr std::size_t few_caches = 32;
 
   static inline constinit Mutex registry_mutex_{};
   static inline constinit ThreadCache* caches_ = nullptr;
+  static inline constinit std::size_t cache_count_ = 0;  // in that list
   static inline constinit ThreadCache* unused_caches_ = nullptr;
+  static inline constinit std::size_t unused_count_ = 0;  // in that list
   static inline constinit std::atomic<ThreadCache*> orphans_{nullptr};
   static inline constinit std::atomic<std::size_t> thread_caches_{0};  // of all three
 };

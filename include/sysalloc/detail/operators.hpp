@@ -108,14 +108,26 @@ struct Blocks<A> {
   }
 };
 
-/// What a throwing form does at last: throws std::bad_alloc, or ends a program that cannot throw.
-[[noreturn]] inline void throw_bad_alloc() {
-#if defined(__cpp_exceptions)
-  throw std::bad_alloc();
-#else
-  fatal("operator new is out of memory, and this program is built without exceptions");
-#endif
+/// What an allocator does when the program is loaded, if anything.
+template <class A>
+void at_load() noexcept {
+  if constexpr (requires { A::at_load(); }) A::at_load();
 }
+
+/// What a throwing form does at last: throws std::bad_alloc, or ends a program that cannot throw.
+/// Two functions with two names: a program may have files of either kind, and the linker keeps one
+/// of each name.
+#if defined(__cpp_exceptions)
+inline namespace with_exceptions {
+[[noreturn]] inline void throw_bad_alloc() { throw std::bad_alloc(); }
+}  // namespace with_exceptions
+#else
+inline namespace without_exceptions {
+[[noreturn]] inline void throw_bad_alloc() {
+  fatal("operator new is out of memory, and this program is built without exceptions");
+}
+}  // namespace without_exceptions
+#endif
 
 /// Has try_alloc(size) and (size, align), which return a block if there is one at hand and nullptr
 /// otherwise, whatever the arguments; and try_dealloc(ptr), (ptr, size) and (ptr, size, align),

@@ -26,17 +26,17 @@ constexpr std::uintptr_t step = std::uintptr_t{1} << 32;
 
 // Memory at an address or nowhere.
 #if defined(_WIN32)
-void* map(void* wanted) {
-  return VirtualAlloc(wanted, segment, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+void* map(void* wanted, std::size_t size = segment) {
+  return VirtualAlloc(wanted, size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
 }
-void unmap(void* ptr) { VirtualFree(ptr, 0, MEM_RELEASE); }
+void unmap(void* ptr, std::size_t /*size*/ = segment) { VirtualFree(ptr, 0, MEM_RELEASE); }
 #else
-void* map(void* wanted) {
-  void* const ptr = mmap(wanted, segment, PROT_READ | PROT_WRITE,
+void* map(void* wanted, std::size_t size = segment) {
+  void* const ptr = mmap(wanted, size, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   return ptr == MAP_FAILED ? nullptr : ptr;
 }
-void unmap(void* ptr) { munmap(ptr, segment); }
+void unmap(void* ptr, std::size_t size = segment) { munmap(ptr, size); }
 #endif
 
 // Gives each segment 4 GiB above the one before it; all else comes from System.
@@ -63,6 +63,29 @@ struct Distant {
     } else {
       unmap(ptr);
       --given;
+    }
+  }
+};
+
+// Gives what is a little larger than 4 MiB an address at which a block of 4 MiB ends at a multiple
+// of 4 GiB, and begins 4 KiB less 16 bytes behind what it was cut from; all else is from System.
+struct Edge {
+  static inline std::uintptr_t end = 0x300000000000;
+  static inline constexpr std::size_t before = 4096 - 16;
+
+  static bool is_block(Layout layout) { return layout.size() > segment; }
+  static std::uintptr_t start() { return end - segment - before; }
+
+  void* alloc(Layout layout) const noexcept {
+    if (!is_block(layout)) return sysalloc::System{}.alloc(layout);
+    void* const pages = reinterpret_cast<void*>(end - segment - 4096);
+    return map(pages, segment + 65536 + 4096) == pages ? reinterpret_cast<void*>(start()) : nullptr;
+  }
+  void dealloc(void* ptr, Layout layout) const noexcept {
+    if (!is_block(layout)) {
+      sysalloc::System{}.dealloc(ptr, layout);
+    } else {
+      unmap(reinterpret_cast<void*>(end - segment - 4096), segment + 65536 + 4096);
     }
   }
 };
@@ -120,4 +143,27 @@ TEST_CASE("slabs of different classes that share a hint") {
   Heap::purge();
   CHECK(Heap::stats().mapped == Heap::stats().metadata);
   CHECK(Distant::given == 0);
+}
+
+TEST_CASE("a block grows into 4 GiB of which the heap had nothing before") {
+  if (!tests::plain_malloc()) {
+    tests::not_checked("distant blocks", "sanitizers and valgrind divide the address space");
+    return;
+  }
+  const sysalloc::Cached<Edge> edge;
+  void* const ptr = edge.alloc(of(segment));
+  // On Windows a mapping begins at a multiple of 64 KiB.
+  if (ptr == nullptr) {
+    tests::not_checked("a block that ends at a multiple of 4 GiB", "the system gives none there");
+    return;
+  }
+  CHECK(reinterpret_cast<std::uintptr_t>(ptr) + segment == Edge::end);
+  tests::fill_words(ptr, segment, 1);
+  // The room that was left to move the block to a unit.
+  void* const grown = edge.realloc(ptr, of(segment), segment + 8192);
+  CHECK(grown == ptr);
+  CHECK(tests::holds_words(grown, segment, 1));
+  tests::fill_words(grown, segment + 8192, 2);
+  edge.dealloc(grown, of(segment + 8192));
+  CHECK(sysalloc::Cached<Edge>::stats().live == 0);
 }

@@ -2,6 +2,7 @@
 // a child; what it wrote and how it ended is looked at here.
 
 #include <doctest/doctest.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,6 +31,28 @@ Layout layout(std::size_t size, std::size_t align = 8) {
 struct Tag {};
 using Heap = sysalloc::Cached<tests::Backend<Tag>>;
 constexpr Heap heap;
+
+// System, but what is as large as a segment has a mapping to itself, which goes with it.
+struct Mapping {
+  static bool has_own(Layout layout) { return layout.size() >= std::size_t{1} << 20; }
+
+  void* alloc(Layout layout) const noexcept {
+    if (!has_own(layout)) return sysalloc::System{}.alloc(layout);
+    // With what comes before the first multiple of the alignment, which stays.
+    void* const pages = mmap(nullptr, layout.size() + layout.align(), PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) return nullptr;
+    const auto end = reinterpret_cast<std::uintptr_t>(pages) + layout.align();
+    return reinterpret_cast<void*>(end / layout.align() * layout.align());
+  }
+  void dealloc(void* ptr, Layout layout) const noexcept {
+    if (has_own(layout)) {
+      munmap(ptr, layout.size());
+    } else {
+      sysalloc::System{}.dealloc(ptr, layout);
+    }
+  }
+};
 
 struct Ending {
   std::string text;
@@ -193,6 +216,22 @@ TEST_CASE("a block freed again after its whole slab or span is free") {
     CHECK(ending.says("sysalloc: block freed twice at 0x"));
   }
   heap.dealloc(keeper, layout(64));
+}
+
+TEST_CASE("a block freed again after its segment went back to the system") {
+  const sysalloc::Cached<Mapping> other;
+  for (const std::size_t size : {std::size_t{100}, std::size_t{40'000}, std::size_t{500'000}}) {
+    CAPTURE(size);
+    const Ending ending = end_of([&] {
+      void* const ptr = other.alloc(layout(size));
+      other.dealloc(ptr, layout(size));
+      other.purge();
+      other.dealloc(ptr, layout(size));
+    });
+    CAPTURE(ending.text);
+    CHECK(ending.aborted());
+    CHECK(ending.says("sysalloc: block freed twice at 0x"));
+  }
 }
 
 TEST_CASE("a block freed twice by two threads") {

@@ -2,9 +2,14 @@
 
 #include <doctest/doctest.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <sysalloc/cached.hpp>
+
+#if !defined(_WIN32)
+#include <sys/mman.h>
+#endif
 
 #include "../support/bytes.hpp"
 #include "support.hpp"
@@ -147,4 +152,23 @@ TEST_CASE("to grow it does without more room where there is none") {
   CHECK(tests::holds_words(next, 9 * MiB, 1));
   heap.dealloc(next, layout(9 * MiB));
   CHECK(H::stats().live == 0);
+}
+
+TEST_CASE("what a deallocation asks of the system in vain leaves errno as it was") {
+#if defined(_WIN32)
+  tests::not_checked("errno", "System frees with functions of Windows, which know nothing of it");
+#else
+  using H = Heap<6>;
+  const H heap;
+  constexpr std::size_t size = 40 * MiB;
+  void* const ptr = heap.alloc(layout(size));
+  REQUIRE(ptr != nullptr);
+  // A page that is locked is not given back, which the system calls an error.
+  if (mlock(ptr, page) != 0) {
+    tests::not_checked("errno", "no page may be locked here");
+  }
+  errno = EDOM;
+  heap.dealloc(ptr, layout(size));
+  CHECK(errno == EDOM);
+#endif
 }

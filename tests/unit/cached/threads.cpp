@@ -309,6 +309,27 @@ TEST_CASE("purge gives back the caches of threads that ended") {
   check_nothing_is_lost();
 }
 
+TEST_CASE("of the caches of threads that were many at once most go back by themselves") {
+  Heap::purge();
+  const std::size_t before = Heap::stats().metadata;
+  constexpr std::size_t many = 150;
+  std::atomic<std::size_t> ready{0};
+  tests::Threads threads;
+  for (std::size_t i = 0; i < many; ++i) {
+    threads.add([&ready] {
+      heap.dealloc(heap.alloc(layout(100)), layout(100));
+      meet(ready, many);
+    });
+  }
+  threads.join();
+  constexpr std::size_t cache = sysalloc::detail::cached::ThreadCache::bytes();
+  CHECK(Heap::stats().metadata <= before + many / 3 * cache);
+  // And as many as are wanted again and again are not made anew each time.
+  CHECK(Heap::stats().metadata >= before + 20 * cache);
+  exercise();
+  check_nothing_is_lost();
+}
+
 TEST_CASE("purge and stats from several threads at once, while others allocate") {
   std::atomic<int> working{3};
   tests::Threads threads;
