@@ -291,6 +291,44 @@ class ClosedLibrary(support.TestCase):
         self.assertEqual(self.check([*self.host_and_library(), "2000"]).stdout, "it is gone\n")
 
 
+PLUGIN = r"""
+#include <sstream>
+#include <string>
+extern "C" int use(int count) {
+  std::ostringstream stream;
+  for (int i = 0; i < count; ++i) stream << std::string(100, 'x');
+  return static_cast<int>(stream.str().size());
+}
+"""
+
+# Knows nothing of C++, so that the plugins bring it.
+LOADS = r"""
+#include <dlfcn.h>
+#include <stdio.h>
+int main(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    void* const plugin = dlopen(argv[i], RTLD_NOW | RTLD_LOCAL);
+    if (plugin == NULL) return 1;
+    int (*const use)(int) = (int (*)(int))dlsym(plugin, "use");
+    printf("%d\n", use(1000));
+  }
+  return 0;
+}
+"""
+
+
+class Plugins(support.TestCase):
+    def test_each_with_a_heap_and_a_library_of_its_own(self):
+        source = self.write("plugin.cpp", PLUGIN)
+        flags = ["-shared", "-fPIC", "-O1", "-static-libstdc++", "-static-libgcc"]
+        plugins = [
+            self.build(*flags, source, *objects, output=name)
+            for name, objects in (("a.so", [OBJECT]), ("b.so", [OBJECT]), ("c.so", []))
+        ]
+        host = self.build("-O1", "-x", "c", self.write("loads.c", LOADS))
+        self.assertEqual(self.check([host, *plugins]).stdout, "100000\n" * 3)
+
+
 # A heap of its own, which starts at a call that asks for a key: the thread that does so forks there,
 # and then another one does, before the start goes on. By a constructor that runs before all others,
 # for else the heap is started when the program is.
