@@ -63,7 +63,7 @@ class Purging {
 
   /// As purge_slabs, of every shard, with all that can go.
   static void purge_all() noexcept {
-    for (Shard& shard : Slabs::shards_) purge_slabs(shard, Why::all);
+    for (Shard& shard : Slabs::shards_in_use()) purge_slabs(shard, Why::all);
   }
 
   /// Gives back the pages of a shard's slabs that no block in use touches; with Why::all, also

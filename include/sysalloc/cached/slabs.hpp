@@ -187,7 +187,7 @@ class Slabs {
 
   /// Adds up what is in slabs; `cached` is left as it is.
   static void count(std::array<ClassCounts, class_count>& counts) noexcept {
-    for (Shard& shard : shards_) {
+    for (Shard& shard : shards_in_use()) {
       const std::lock_guard lock(shard.mutex);
       for (std::size_t c = 1; c < class_count; ++c) {
         counts[c].slabs += shard.slabs[c];
@@ -213,7 +213,8 @@ class Slabs {
  private:
   friend Purging<Heap>;
 
-  /// The first few. Who has no cache uses the first of all.
+  /// The first few. Who has no cache uses the first of all. Nobody may lock another one, for a fork
+  /// does not.
   static std::span<Shard> shards_in_use() noexcept {
     // In parentheses: see patience.hpp.
     const std::size_t used = shards_used_.load(std::memory_order_relaxed);
