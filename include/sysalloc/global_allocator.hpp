@@ -61,11 +61,13 @@ template <GlobalAlloc A>
 
 /// Has the type start what it starts when the program is loaded before all constructors of the
 /// program's own objects (101 is the first priority that is not the compiler's).
-#define SYSALLOC_DETAIL_START_AT_LOAD()                            \
-  namespace sysalloc::detail {                                     \
-  [[gnu::constructor(101)]] static void start_at_load() noexcept { \
-    at_load<sysalloc_global_allocator_type>();                     \
-  }                                                                \
+#define SYSALLOC_DETAIL_START_AT_LOAD()                     \
+  namespace sysalloc::detail {                              \
+  namespace {                                               \
+  [[gnu::constructor(101)]] void start_at_load() noexcept { \
+    at_load<sysalloc_global_allocator_type>();              \
+  }                                                         \
+  }                                                         \
   }
 
 /// Defines the hooks over the same type.
