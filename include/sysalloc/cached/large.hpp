@@ -56,7 +56,9 @@ class LargeBlocks {
     const auto start = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t base = (start + unit_size - 1) & ~(unit_size - 1);
     Slab* const slab = Heap::Slabs::take_descriptor(0, 0);
-    if (slab == nullptr || !Heap::map.prepare(Heap::backend(), base, size + page_up(room))) {
+    // All that resize() may take, which may be a little more than the room that was asked for.
+    if (slab == nullptr ||
+        !Heap::map.prepare(Heap::backend(), base, whole->size() - (base - start))) {
       Heap::backend().dealloc(memory, *whole);
       if (slab != nullptr) Heap::Slabs::give_descriptor(0, slab);
       return nullptr;
@@ -111,13 +113,9 @@ class LargeBlocks {
     const std::size_t units = units_of(size);
     const std::size_t units_before = units_of(before);
     const std::uintptr_t end = slab.base + units * unit_size;
-    const std::uintptr_t end_before = slab.base + units_before * unit_size;
-    // There may be a little more room than was asked for, and of that the map knows nothing yet.
-    if (units > units_before && !Heap::map.prepare(Heap::backend(), end_before, end - end_before)) {
-      return false;
-    }
     publish(slab.size, size);
     if (units > units_before) {
+      const std::uintptr_t end_before = slab.base + units_before * unit_size;
       Heap::map.set(end_before, units - units_before, kind_interior, kind_interior, &slab);
     } else if (units < units_before) {
       Heap::map.set(end, units_before - units, kind_foreign, kind_foreign, nullptr);

@@ -51,9 +51,10 @@ void pause() noexcept;
 /// A value, not null, that only this thread gets.
 [[nodiscard]] const void* this_thread() noexcept;
 
-/// There is no fork.
+/// Asked only for a fork, which there is not.
 inline bool is_single_threaded() noexcept { return false; }
 
+/// There is no fork.
 inline void at_fork(void (* /*before*/)(), void (* /*in_parent*/)(),
                     void (* /*in_child*/)()) noexcept {}
 

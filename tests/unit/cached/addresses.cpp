@@ -75,17 +75,18 @@ struct Edge {
 
   static bool is_block(Layout layout) { return layout.size() > segment; }
   static std::uintptr_t start() { return end - segment - before; }
+  static void* pages() { return reinterpret_cast<void*>(end - segment - 4096); }
+  static inline constexpr std::size_t pages_size = segment + 65536 + 4096;
 
   void* alloc(Layout layout) const noexcept {
     if (!is_block(layout)) return sysalloc::System{}.alloc(layout);
-    void* const pages = reinterpret_cast<void*>(end - segment - 4096);
-    return map(pages, segment + 65536 + 4096) == pages ? reinterpret_cast<void*>(start()) : nullptr;
+    return map(pages(), pages_size) == pages() ? reinterpret_cast<void*>(start()) : nullptr;
   }
   void dealloc(void* ptr, Layout layout) const noexcept {
     if (!is_block(layout)) {
       sysalloc::System{}.dealloc(ptr, layout);
     } else {
-      unmap(reinterpret_cast<void*>(end - segment - 4096), segment + 65536 + 4096);
+      unmap(pages(), pages_size);
     }
   }
 };
