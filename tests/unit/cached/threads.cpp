@@ -59,6 +59,20 @@ void meet(std::atomic<std::size_t>& here, std::size_t many) {
   while (here != many) std::this_thread::yield();
 }
 
+// Runs `work` in `many` threads, which all end after the last one has done it.
+template <class Work>
+void at_once(std::size_t many, Work work) {
+  std::atomic<std::size_t> ready{0};
+  tests::Threads threads;
+  for (std::size_t i = 0; i < many; ++i) {
+    threads.add([&] {
+      work();
+      meet(ready, many);
+    });
+  }
+  threads.join();
+}
+
 // Everything of threads that are gone is at hand again.
 void check_nothing_is_lost() {
   tests::check_nothing_is_held<Heap>();
@@ -290,15 +304,7 @@ TEST_CASE("purge gives back the caches of threads that ended") {
   Heap::purge();
   const std::size_t before = Heap::stats().metadata;
   constexpr std::size_t many = 30;
-  std::atomic<std::size_t> ready{0};
-  tests::Threads threads;
-  for (std::size_t i = 0; i < many; ++i) {
-    threads.add([&ready] {
-      exercise();
-      meet(ready, many);
-    });
-  }
-  threads.join();
+  at_once(many, exercise);
   const std::size_t caches = many * sysalloc::detail::cached::ThreadCache::bytes();
   const std::size_t after = Heap::stats().metadata;
   CHECK(after >= before + caches);
@@ -313,15 +319,7 @@ TEST_CASE("of the caches of threads that were many at once most go back by thems
   Heap::purge();
   const std::size_t before = Heap::stats().metadata;
   constexpr std::size_t many = 150;
-  std::atomic<std::size_t> ready{0};
-  tests::Threads threads;
-  for (std::size_t i = 0; i < many; ++i) {
-    threads.add([&ready] {
-      heap.dealloc(heap.alloc(layout(100)), layout(100));
-      meet(ready, many);
-    });
-  }
-  threads.join();
+  at_once(many, [] { heap.dealloc(heap.alloc(layout(100)), layout(100)); });
   constexpr std::size_t cache = sysalloc::detail::cached::ThreadCache::bytes();
   CHECK(Heap::stats().metadata <= before + many / 3 * cache);
   // And as many as are wanted again and again are not made anew each time.
