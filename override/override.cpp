@@ -12,7 +12,8 @@
 //                             that chooses another one in its source is refused by the linker.
 //
 // SYSALLOC_OVERRIDE_HEADER and SYSALLOC_OVERRIDE_TYPE name an allocator other than System. With
-// SYSALLOC_OVERRIDE_USABLE_SIZE it is Cached, and malloc_usable_size is replaced, too.
+// SYSALLOC_OVERRIDE_USABLE_SIZE it is Cached, and malloc_usable_size is replaced, too; with
+// SYSALLOC_OVERRIDE_MALLOC besides, malloc and all of its kin.
 
 #include <sysalloc/global_allocator.hpp>
 
@@ -52,4 +53,8 @@ SYSALLOC_DETAIL_DEFINE_OPERATORS(SYSALLOC_OPERATOR)
 
 #if defined(SYSALLOC_OVERRIDE_USABLE_SIZE) && defined(__GLIBC__)
 #include "usable_size.cpp"  // NOLINT(bugprone-suspicious-include): as above
+#endif
+
+#if defined(SYSALLOC_OVERRIDE_MALLOC)
+#include "malloc.cpp"  // NOLINT(bugprone-suspicious-include): as above
 #endif

@@ -6,8 +6,6 @@
 //
 // Another platform is one more file with the same functions in the same order.
 
-// Not <cstdlib>, which need not declare posix_memalign.
-#include <stdlib.h>  // NOLINT(modernize-deprecated-headers)
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -24,6 +22,8 @@
 #include <cstring>
 #include <sysalloc/system.hpp>
 
+#include "c_library.hpp"
+
 // The override compiles this file into itself (override/override.cpp), so that a call of operator
 // new reaches malloc without a jump in between. There the definitions are inline, so that a program
 // may link the library as well.
@@ -33,6 +33,8 @@
 
 namespace sysalloc {
 namespace {
+
+namespace c_library = detail::c_library;
 
 // malloc aligns to min_align, but some mallocs (jemalloc and TCMalloc among them) align a block
 // smaller than that only to its size, so an alignment above the size may not be left to them. See
@@ -51,7 +53,7 @@ void* aligned_malloc(Layout layout) noexcept {
   // An alignment below a pointer's size is an error to posix_memalign.
   const std::size_t align = layout.align() < sizeof(void*) ? sizeof(void*) : layout.align();
   void* ptr = nullptr;
-  return posix_memalign(&ptr, align, layout.size()) == 0 ? ptr : nullptr;
+  return c_library::posix_memalign(&ptr, align, layout.size()) == 0 ? ptr : nullptr;
 }
 
 bool is_aligned(const void* ptr, std::size_t align) noexcept {
@@ -83,26 +85,26 @@ void release_pages(void* block, std::size_t from, std::size_t to) noexcept {
 SYSALLOC_SYSTEM_INLINE void* System::alloc(Layout layout) const noexcept {
   assert(layout.size() != 0 && "System::alloc: size zero");
   if (malloc_aligns(layout)) [[likely]] {
-    return malloc(layout.size());
+    return c_library::malloc(layout.size());
   }
   return aligned_malloc(layout);
 }
 
 SYSALLOC_SYSTEM_INLINE void* System::alloc_zeroed(Layout layout) const noexcept {
   assert(layout.size() != 0 && "System::alloc_zeroed: size zero");
-  if (malloc_aligns(layout)) return calloc(layout.size(), 1);
+  if (malloc_aligns(layout)) return c_library::calloc(layout.size(), 1);
   void* const ptr = aligned_malloc(layout);
   if (ptr != nullptr) std::memset(ptr, 0, layout.size());
   return ptr;
 }
 
 SYSALLOC_SYSTEM_INLINE void System::dealloc(void* ptr, Layout /*layout*/) const noexcept {
-  free(ptr);
+  c_library::free(ptr);
 }
 
 SYSALLOC_SYSTEM_INLINE void System::dealloc_unsized(void* ptr,
                                                     std::size_t /*align*/) const noexcept {
-  free(ptr);
+  c_library::free(ptr);
 }
 
 SYSALLOC_SYSTEM_INLINE void* System::realloc(void* ptr, Layout layout,
@@ -115,7 +117,7 @@ SYSALLOC_SYSTEM_INLINE void* System::realloc(void* ptr, Layout layout,
                                              Layout new_layout) const noexcept {
   assert(new_layout.size() != 0 && "System::realloc: size zero");
   if (malloc_aligns(layout) && malloc_aligns(new_layout)) {
-    return ::realloc(ptr, new_layout.size());
+    return c_library::realloc(ptr, new_layout.size());
   }
   // The C library's realloc may move the block to where only min_align holds, so it is no help.
   const std::size_t usable = usable_size(ptr);

@@ -44,6 +44,7 @@ ARCHIVE = BUILD / "override" / "libsysalloc_override.a"
 SHARED = BUILD / "override" / "libsysalloc_override.so"
 CACHED_OBJECT = BUILD / "override" / "sysalloc_override_cached.o"
 CACHED_SHARED = BUILD / "override" / "libsysalloc_override_cached.so"
+MALLOC_SHARED = BUILD / "override" / "libsysalloc_override_cached_malloc.so"
 LIBRARY = BUILD / "src" / "libsysalloc.a"
 
 # The 20 replaceable forms, [new.delete.single] and [new.delete.array], as the Itanium ABI mangles

@@ -15,7 +15,7 @@ CONTROL = "libc again"
 FLOOR = "floor"
 """Not an allocator: what the workload costs when allocating costs next to nothing."""
 
-KNOWN = (BASE, "system", "cached", "mimalloc", "jemalloc", "tcmalloc", FLOOR)
+KNOWN = (BASE, "system", "cached", "cached_malloc", "mimalloc", "jemalloc", "tcmalloc", FLOOR)
 
 OPTIONAL_PACKAGES = {"jemalloc": "libjemalloc-dev", "tcmalloc": "libgoogle-perftools-dev"}
 """Baselines that are measured when this Debian package is installed."""

@@ -14,8 +14,9 @@ from runner.errors import UsageError
 
 EPILOG = """\
 allocators: libc (always measured: every ratio is against it), system (sysalloc's default), cached,
-mimalloc, jemalloc and tcmalloc (the last two when installed), floor (no allocator: the least the
-workload can cost), or NAME=PATH of any other one's .o, .a or .so.
+cached_malloc (which replaces malloc too; for programs alone), mimalloc, jemalloc and tcmalloc (the
+last two when installed), floor (no allocator: the least the workload can cost), or NAME=PATH of any
+other one's .o, .a or .so.
 
 exit status: 0 all is well, 1 an allocator changed a result or a run crashed, 2 nothing was measured.
 

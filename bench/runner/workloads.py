@@ -54,12 +54,17 @@ def choose(manifest: Manifest, choice: Choice, for_program: bool) -> list[Varian
             raise UsageError(
                 f"{name} has no shared library, so it cannot be brought into a program"
             )
+        if not for_program and name not in manifest.micro:
+            raise UsageError(f"{name} is for programs of yours: ./bench/run -- PROGRAM")
+
+    def has(variant: Variant) -> bool:
+        return variant.preload is not None if for_program else variant.name in manifest.micro
+
     return [
         variant
         for variant in manifest.variants
         if variant.name == BASE
-        or (not choice.names or variant.name in choice.names)
-        and not (for_program and variant.preload is None)
+        or (not choice.names or variant.name in choice.names) and has(variant)
     ]
 
 

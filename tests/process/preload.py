@@ -54,9 +54,11 @@ int main() {
 
 
 class Preload(served.ServedTestCase):
+    SHARED = support.SHARED
+
     def setUp(self):
         super().setUp()
-        self.env = support.environment(LD_PRELOAD=str(support.SHARED))
+        self.env = support.environment(LD_PRELOAD=str(self.SHARED))
 
     def assert_same(self, command):
         plain = support.run(command)
@@ -67,7 +69,7 @@ class Preload(served.ServedTestCase):
         return plain
 
     def test_serves_a_program_already_built(self):
-        name = support.SHARED.resolve().name
+        name = self.SHARED.resolve().name
         for toolchain in self.each_toolchain():
             for flags in ([], ["-no-pie"], ["-flto"]):
                 flags = ["-std=c++17", *flags]

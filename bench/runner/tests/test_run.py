@@ -204,6 +204,19 @@ class Program(Run):
         _, _, err = self._run("--stdin", str(text), "--", str(self.script))
         self.assertNotIn("exit status 1", err)
 
+    def test_an_allocator_for_programs_alone(self) -> None:
+        self.build.variant("libc", micro={"pair/16": 2.0})
+        self.build.variant("cached_malloc", preload="/fake/malloc.so")
+        _, out, _ = self._program("exit 0")
+        self.assertIn("cached_malloc", out)
+        self.build.manifest["variants"] = self.build.manifest["variants"][-2:]
+        status, out, err = self._run()
+        self.assertEqual(status, 0, err)
+        self.assertNotIn("cached_malloc", out)
+        status, _, err = self._run("--allocators", "cached_malloc")
+        self.assertEqual(status, 2)
+        self.assertIn("cached_malloc is for programs of yours", err)
+
     def test_asking_for_an_allocator_without_library(self) -> None:
         status, _, err = self._run("--allocators", "floor", "--", "true")
         self.assertEqual(status, 2)

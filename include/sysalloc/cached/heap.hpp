@@ -217,7 +217,7 @@ class Heap {
 
   /// Puts a block back, behind others that were freed without their size if `deferred`.
   static void put(void* ptr, SizeClass c, bool deferred) noexcept {
-    ThreadCache* const cache = Threads::attach();
+    ThreadCache* const cache = Threads::attach_to_free();
     if (cache == nullptr) {
       Slabs::put_blocks(&ptr, 1, c);
     } else if (deferred) {

@@ -165,12 +165,19 @@ class PerThread {
   /// False when the thread may set it no more: destructors of other pthread keys may bring it back
   /// a few times, and POSIX has only so many rounds of them. Nor where the system had no key left.
   [[nodiscard]] static bool may_set() noexcept {
-    return times_set_ != max_times_set && has_key_.load(std::memory_order_acquire);
+    return times_set_ != max_times_set && !is_setting_ && has_key_.load(std::memory_order_acquire);
   }
+
+  /// Has the thread ever set it?
+  [[nodiscard]] static bool was_set() noexcept { return times_set_ != 0; }
 
   /// False, and nothing is changed, when the system has no room for it.
   [[nodiscard]] static bool set(T* value) noexcept {
-    if (pthread_setspecific(key_, value) != 0) return false;
+    // The system may allocate here, which may be for this heap to do (override/malloc.cpp).
+    is_setting_ = true;
+    const bool done = pthread_setspecific(key_, value) == 0;
+    is_setting_ = false;
+    if (!done) return false;
     ++times_set_;
     value_ = value;
     return true;
@@ -181,6 +188,7 @@ class PerThread {
 
   SYSALLOC_THREAD_LOCAL T* value_ = Policy::none();
   SYSALLOC_THREAD_LOCAL unsigned times_set_ = 0;
+  SYSALLOC_THREAD_LOCAL bool is_setting_ = false;
   static inline constinit pthread_key_t key_{};
   static inline constinit std::atomic<bool> has_key_{false};
 };

@@ -102,6 +102,9 @@ class PerThread {
   /// False when the thread may set it no more.
   [[nodiscard]] static bool may_set() noexcept { return has_slot_ && slot_.get() == nullptr; }
 
+  /// Has the thread ever set it?
+  [[nodiscard]] static bool was_set() noexcept { return has_slot_ && slot_.get() != nullptr; }
+
   /// False, and nothing is changed, when the system has no room for it.
   [[nodiscard]] static bool set(T* value) noexcept { return slot_.set(value); }
 

@@ -46,6 +46,15 @@ class Threads {
     return attach_slow();
   }
 
+  /// As above, to free a block. Not where the thread had a cache before: the C library frees the
+  /// last memory of a thread after the destructors of its keys (override/malloc.cpp), and a cache
+  /// that it got then nobody would hear of again.
+  static ThreadCache* attach_to_free() noexcept {
+    if (ThreadCache* const cache = own()) [[likely]]
+      return cache;
+    return ThreadBins::was_set() ? nullptr : attach_slow();
+  }
+
   /// The cache of the calling thread, if it has one.
   static ThreadCache* own() noexcept { return bins() == &no_bins ? nullptr : cache_of(bins()); }
 

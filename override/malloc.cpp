@@ -1,0 +1,150 @@
+// malloc and its kin over Cached: for programs that take much of their memory as C does, or in C
+// libraries. free() and delete take each other's blocks then, as with glibc alone.
+//
+// Part of override.cpp, in a shared library. That is glibc's way to replace malloc: the whole
+// process uses the first one that the loader finds, the C library too, and what a program does not
+// find here, as malloc_trim and mallinfo, is about what glibc itself gave out, to Cached above all
+// (the manual, "Replacing malloc").
+//
+// So this code runs inside of whatever the C library does: before any constructor, in the middle of
+// pthread_setspecific, in the last breath of a thread. What Cached does about that is said in
+// cached/threads.hpp.
+
+#include <unistd.h>
+
+#include <bit>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <sysalloc/cached.hpp>
+#include <sysalloc/detail/compiler.hpp>
+#include <sysalloc/detail/visibility.hpp>
+#include <sysalloc/layout.hpp>
+
+#include "../src/c_library.hpp"
+
+namespace {
+
+using sysalloc::Layout;
+using sysalloc::System;
+namespace cached = sysalloc::detail::cached;
+using Heap = cached::Heap<System>;
+constexpr sysalloc::Cached<> heap;
+
+/// A block as these functions promise it: one without bytes has an address too, and errno says what
+/// failed. Costs a call more than the allocation.
+SYSALLOC_NOINLINE void* allocate(std::size_t size, std::size_t align, bool zeroed) noexcept {
+  const auto layout = Layout::from_size_align(size == 0 ? 1 : size, align);
+  void* const ptr = !layout ? nullptr : zeroed ? heap.alloc_zeroed(*layout) : heap.alloc(*layout);
+  if (ptr == nullptr) errno = ENOMEM;
+  return ptr;
+}
+
+/// As above, for an alignment that a program chose.
+void* allocate_aligned(std::size_t size, std::size_t align) noexcept {
+  return allocate(size, align < System::min_align ? System::min_align : align, false);
+}
+
+void* invalid() noexcept {
+  errno = EINVAL;
+  return nullptr;
+}
+
+bool product(std::size_t count, std::size_t size, std::size_t& bytes) noexcept {
+  if (!__builtin_mul_overflow(count, size, &bytes)) return true;
+  errno = ENOMEM;
+  return false;
+}
+
+std::size_t real_page_size() noexcept { return cached::os::real_page_size(); }
+
+/// A block of this heap that has room for `usable` bytes.
+void* resize(void* ptr, std::size_t usable, std::size_t size) noexcept {
+  // A small block that is still half full stays: the next one would hardly be smaller, and what
+  // shrinks often grows again.
+  if (size <= usable && size > usable / 2 && usable <= cached::max_class_size) return ptr;
+  const Layout layout = Layout::from_size_align_unchecked(usable, System::min_align);
+  void* const moved = heap.realloc(ptr, layout, size);
+  if (moved == nullptr) errno = ENOMEM;
+  return moved;
+}
+
+}  // namespace
+
+// malloc(3), posix_memalign(3) and malloc_usable_size(3) say what these do; where they leave a
+// choice it is glibc's. All are thread-safe, and none changes errno where it does not fail.
+extern "C" {
+
+/// Costs what operator new does.
+SYSALLOC_EXPORT void* malloc(std::size_t size) noexcept {
+  if (void* const ptr = heap.try_alloc(size)) [[likely]]
+    return ptr;
+  return allocate(size, System::min_align, false);
+}
+
+/// Costs what operator delete without a size does.
+SYSALLOC_EXPORT void free(void* ptr) noexcept { heap.dealloc_unsized(ptr, System::min_align); }
+
+/// Above 1 MiB what comes zeroed from the kernel is not touched.
+SYSALLOC_EXPORT void* calloc(std::size_t count, std::size_t size) noexcept {
+  std::size_t bytes = 0;
+  return product(count, size, bytes) ? allocate(bytes, System::min_align, true) : nullptr;
+}
+
+/// A size of zero frees the block.
+SYSALLOC_EXPORT void* realloc(void* ptr, std::size_t size) noexcept {
+  if (ptr == nullptr) return malloc(size);
+  if (size == 0) {
+    free(ptr);
+    return nullptr;
+  }
+  if (const std::size_t usable = Heap::own_usable_size(ptr)) return resize(ptr, usable, size);
+  // Ends the program.
+  if (Heap::map.kind(ptr) == cached::kind_free) free(ptr);
+  return sysalloc::detail::c_library::realloc(ptr, size);
+}
+
+SYSALLOC_EXPORT void* reallocarray(void* ptr, std::size_t count, std::size_t size) noexcept {
+  std::size_t bytes = 0;
+  return product(count, size, bytes) ? realloc(ptr, bytes) : nullptr;
+}
+
+/// Any power of two; the size need not be a multiple of it.
+SYSALLOC_EXPORT void* aligned_alloc(std::size_t align, std::size_t size) noexcept {
+  if (!sysalloc::detail::is_power_of_two(align)) return invalid();
+  return allocate_aligned(size, align);
+}
+
+SYSALLOC_EXPORT int posix_memalign(void** ptr, std::size_t align, std::size_t size) noexcept {
+  if (!sysalloc::detail::is_power_of_two(align) || align % sizeof(void*) != 0) return EINVAL;
+  void* const block = allocate_aligned(size, align);
+  if (block == nullptr) return ENOMEM;
+  *ptr = block;
+  return 0;
+}
+
+/// Rounds the alignment up to a power of two.
+SYSALLOC_EXPORT void* memalign(std::size_t align, std::size_t size) noexcept {
+  if (align > PTRDIFF_MAX) return invalid();
+  return allocate_aligned(size, std::bit_ceil(align));
+}
+
+SYSALLOC_EXPORT void* valloc(std::size_t size) noexcept {
+  return allocate_aligned(size, real_page_size());
+}
+
+/// Rounds the size up to whole pages; zero is one.
+SYSALLOC_EXPORT void* pvalloc(std::size_t size) noexcept {
+  const std::size_t page = real_page_size();
+  if (size > PTRDIFF_MAX) return allocate(size, page, false);
+  return allocate_aligned(cached::aligned_size(size == 0 ? 1 : size, page), page);
+}
+
+/// C23's. A block that was resized may hold more than the size says, so that is not looked at.
+SYSALLOC_EXPORT void free_sized(void* ptr, std::size_t /*size*/) noexcept { free(ptr); }
+SYSALLOC_EXPORT void free_aligned_sized(void* ptr, std::size_t /*align*/,
+                                        std::size_t /*size*/) noexcept {
+  free(ptr);
+}
+
+}  // extern "C"

@@ -1,0 +1,340 @@
+"""The shared library that replaces malloc too: programs in C and C++ over it, threads and forks in
+the middle of what the C library does, memory checkers, mistakes, and programs of the system."""
+
+import signal
+import sys
+
+import preload
+import support
+
+SHARED = support.MALLOC_SHARED
+PRELOADED = {"LD_PRELOAD": str(SHARED)}
+
+# The compiler must not know what the functions do.
+C_FLAGS = ["-std=gnu17", "-O1", "-w", "-fno-builtin", "-pthread", "-x", "c"]
+
+
+class Functions(support.TestCase):
+    """Every one does what malloc(3) says; glibc's pass the same checks."""
+
+    def assert_no_fault(self, *command, **environment):
+        result = self.check([*command], env=support.environment(**environment))
+        self.assertEqual(result.stdout, "0 faults\n")
+        return result
+
+    def program(self):
+        return self.build(*C_FLAGS, support.PROGRAMS / "malloc.c")
+
+    def test_glibc(self):
+        self.assert_no_fault(self.program())
+
+    def test_preloaded(self):
+        result = self.assert_no_fault(self.program(), SYSALLOC_STATS="1", **PRELOADED)
+        # The program has no C++: what the table has came from malloc.
+        live = next(line for line in result.stderr.splitlines() if "live" in line)
+        self.assertGreater(int(live.split()[1]), 0, support.describe(result))
+
+    def test_linked(self):
+        program = self.build(*C_FLAGS, support.PROGRAMS / "malloc.c", "-x", "none", SHARED,
+                             f"-Wl,-rpath,{SHARED.parent}")
+        self.assertIn("sysalloc", self.assert_no_fault(program, SYSALLOC_STATS="1").stderr)
+
+    def test_symbols(self):
+        symbols = support.defined_symbols(SHARED, dynamic=True)
+        for name in ("malloc", "free", "calloc", "realloc", "reallocarray", "aligned_alloc",
+                     "posix_memalign", "memalign", "valloc", "pvalloc", "malloc_usable_size",
+                     "free_sized", "free_aligned_sized", *support.REPLACEABLE_FORMS):
+            with self.subTest(name=name):
+                self.assertEqual(symbols.get(name, (0, None))[1], "T")
+
+
+class Preload(preload.Preload):
+    """All that holds of the library for System."""
+
+    SHARED = SHARED
+
+
+# Blocks of malloc, new and C functions, each freed by what is not its own: wrong, and frequent.
+MIXED = r"""
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <vector>
+int main() {
+  for (int round = 0; round < 3; ++round) {
+    std::vector<void*> blocks;
+    for (std::size_t size = 1; size < 4000000; size += size / 3 + 1) {
+      blocks.push_back(std::malloc(size));
+      blocks.push_back(::operator new(size));
+      blocks.push_back(::operator new(size, std::align_val_t{64}));
+      blocks.push_back(strdup("text"));
+    }
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      if (i % 4 == 0) {
+        ::operator delete(blocks[i]);
+      } else if (i % 8 < 4) {
+        std::free(blocks[i]);
+      } else {
+        std::free(std::realloc(blocks[i], 100));
+      }
+    }
+  }
+  std::puts("done");
+}
+"""
+
+# Threads that come and go, with what makes the C library allocate for them: many keys, errors of
+# the loader. Prints by how many KiB it grew after the first of them.
+THREADS = r"""
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+enum { key_count = 100 };
+static pthread_key_t keys[key_count];
+static void* run(void* unused) {
+  for (int i = 0; i < key_count; ++i) pthread_setspecific(keys[i], malloc(50));
+  if (dlopen("/there/is/none", RTLD_NOW) == NULL) dlerror();
+  dlopen("/there/is/none/either", RTLD_NOW);
+  char* const text = malloc(300);
+  strerror_r(12345, text, 300);
+  free(text);
+  return unused;
+}
+static long resident(void) {
+  long size = 0, pages = 0;
+  FILE* const file = fopen("/proc/self/statm", "r");
+  if (fscanf(file, "%ld %ld", &size, &pages) != 2) abort();
+  fclose(file);
+  return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+static void round_of(int count) {
+  for (int i = 0; i < count; ++i) {
+    pthread_t threads[4];
+    for (int j = 0; j < 4; ++j) {
+      if (pthread_create(&threads[j], NULL, run, NULL) != 0) abort();
+    }
+    for (int j = 0; j < 4; ++j) pthread_join(threads[j], NULL);
+  }
+}
+int main(void) {
+  for (int i = 0; i < key_count; ++i) pthread_key_create(&keys[i], free);
+  round_of(100);
+  const long before = resident();
+  round_of(1000);
+  printf("%ld\n", resident() - before);
+  return 0;
+}
+"""
+
+# A library that takes all keys that the C library serves without allocating, before the heap can
+# have one.
+KEYS = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+int pthread_key_create(pthread_key_t* key, void (*end)(void*)) {
+  static int taken;
+  int (*const next)(pthread_key_t*, void (*)(void*)) = dlsym(RTLD_NEXT, "pthread_key_create");
+  for (; taken < 100; ++taken) next(key, 0);
+  return next(key, end);
+}
+"""
+
+FORKS = r"""
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void work(unsigned turn) {
+  void* blocks[64];
+  for (int i = 0; i < 64; ++i) {
+    blocks[i] = malloc((turn * 7919u + (unsigned)i * 104729u) % 100000u);
+    if (i % 7 == 0) blocks[i] = realloc(blocks[i], 3000000);
+  }
+  for (int i = 0; i < 64; ++i) free(blocks[i]);
+}
+static void* run(void* unused) {
+  for (unsigned turn = 0;; ++turn) work(turn);
+  return unused;
+}
+static void* end_at_once(void* unused) { return unused; }
+int main(void) {
+  pthread_t thread;
+  for (int i = 0; i < 3; ++i) pthread_create(&thread, NULL, run, NULL);
+  for (unsigned i = 0; i < 300; ++i) {
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(60);
+      work(i);
+      if (pthread_create(&thread, NULL, end_at_once, NULL) != 0) _exit(1);
+      pthread_join(thread, NULL);
+      exit(0);
+    }
+    int status = 1;
+    if (waitpid(child, &status, 0) != child || status != 0) return 1;
+  }
+  puts("done");
+  fflush(stdout);
+  _exit(0);
+}
+"""
+
+# Under a limit of address space: everything until there is no more, several times.
+LIMITED = r"""
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+struct Block { struct Block* next; };
+int main(void) {
+  const struct rlimit limit = {400 << 20, 400 << 20};
+  setrlimit(RLIMIT_AS, &limit);
+  const size_t sizes[] = {40, 5000, 200000, 3000000};
+  for (int round = 0; round < 8; ++round) {
+    const size_t size = sizes[round % 4];
+    struct Block* all = NULL;
+    size_t bytes = 0;
+    errno = 0;
+    for (;;) {
+      struct Block* const block = malloc(size);
+      if (block == NULL) break;
+      memset(block, 1, size);
+      block->next = all;
+      all = block;
+      bytes += size;
+    }
+    if (errno != ENOMEM) return 1;
+    if (bytes < (200 << 20)) return 2;
+    while (all != NULL) {
+      struct Block* const next = all->next;
+      free(all);
+      all = next;
+    }
+  }
+  puts("done");
+  return 0;
+}
+"""
+
+
+class Programs(support.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.env = support.environment(**PRELOADED)
+
+    def c_program(self, text, *flags, **options):
+        source = self.write("program.c", text)
+        return self.build(*C_FLAGS, source, "-x", "none", *flags, **options)
+
+    def test_blocks_freed_by_the_others(self):
+        program = self.build("-std=c++17", "-O1", "-w", self.write("mixed.cpp", MIXED))
+        self.assertEqual(self.check([program], env=self.env).stdout, "done\n")
+
+    def test_threads_that_come_and_go_leave_nothing(self):
+        grown = self.check([self.c_program(THREADS)], env=self.env).stdout
+        self.assertLess(int(grown), 2048)
+
+    def test_setting_a_key_allocates(self):
+        keys = self.build("-shared", "-fPIC", "-x", "c", self.write("keys.c", KEYS),
+                          output="keys.so")
+        program = self.c_program(THREADS)
+        env = support.environment(LD_PRELOAD=f"{keys}:{SHARED}")
+        self.assertLess(int(self.check([program], env=env).stdout), 2048)
+
+    def test_forks_while_threads_allocate(self):
+        result = self.check([self.c_program(FORKS)], env=self.env, timeout=300)
+        self.assertEqual(result.stdout, "done\n")
+
+    def test_memory_runs_out_and_comes_back(self):
+        self.assertEqual(self.check([self.c_program(LIMITED)], env=self.env).stdout, "done\n")
+
+
+MISTAKES = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+static char* volatile block;
+int main(int argc, char** argv) {
+  const char* const mistake = argv[1];
+  block = malloc(40);
+  memset(block, 1, 40);
+  if (strcmp(mistake, "double_free") == 0) {
+    free(block);
+    free(block);
+    for (int round = 0; round < 2; ++round) {
+      static void* blocks[100000];
+      for (int i = 0; i < 100000; ++i) blocks[i] = malloc(40);
+      for (int i = 0; i < 100000; ++i) free(blocks[i]);
+    }
+  }
+  if (strcmp(mistake, "interior") == 0) free((char*)(block = malloc(5 << 20)) + 8192);
+  if (strcmp(mistake, "realloc_after_free") == 0) {
+    block = malloc(900000);
+    free(block);
+    block = realloc(block, 1000000);
+  }
+  if (strcmp(mistake, "overflow") == 0) block[40] = 1;
+  if (strcmp(mistake, "use_after_free") == 0) {
+    free(block);
+    block[3] = 1;
+    block = NULL;
+  }
+  if (strcmp(mistake, "leak") == 0) {
+    block = malloc(1234);
+    block = malloc(10);
+  }
+  free(block);
+  puts("end");
+  return argc == 3;
+}
+"""
+MESSAGES = {
+    "double_free": r"sysalloc: block freed twice at 0x[0-9a-f]+ \(size class of 48 bytes\)",
+    "interior": r"sysalloc: interior pointer freed at 0x[0-9a-f]+",
+    "realloc_after_free": r"sysalloc: block freed twice at 0x[0-9a-f]+",
+}
+MEMCHECK = {
+    "overflow": "Invalid write of size 1",
+    "use_after_free": "Invalid write of size 1",
+    "double_free": "Invalid free()",
+    "leak": "1,234 bytes in 1 blocks are definitely lost",
+}
+
+
+class Mistakes(support.TestCase):
+    def program(self):
+        return self.build(*C_FLAGS, "-g", self.write("mistakes.c", MISTAKES))
+
+    def test_are_named(self):
+        program = self.program()
+        for mistake, pattern in MESSAGES.items():
+            with self.subTest(mistake=mistake):
+                result = support.run([program, mistake], env=support.environment(**PRELOADED))
+                self.assertEqual(result.returncode, -signal.SIGABRT, support.describe(result))
+                self.assertRegex(result.stderr, pattern)
+
+    def test_valgrind_sees_every_block(self):
+        self.need_memcheck()
+        program = self.program()
+        for mistake, words in MEMCHECK.items():
+            with self.subTest(mistake=mistake):
+                result = support.run(
+                    ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full",
+                     "--trace-children=yes", "env", f"LD_PRELOAD={SHARED}", program, mistake]
+                )
+                self.assertEqual(result.returncode, 99, support.describe(result))
+                self.assertIn(words, result.stderr, support.describe(result))
+
+
+if __name__ == "__main__":
+    if not SHARED.exists():
+        print("left out: the C library here has no other names for its malloc", file=sys.stderr)
+        sys.exit(support.SKIPPED)
+    support.main()
