@@ -8,8 +8,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/fatal.hpp>
 
@@ -30,10 +28,10 @@ class Text {
     while (*text != '\0' && used_ + 1 < sizeof(buffer_)) buffer_[used_++] = *text++;
     return *this;
   }
-  Text& operator<<(std::size_t number) noexcept { return digits(number, 10, 1); }
-  Text& hex(const void* ptr) noexcept {
+  Text& operator<<(std::size_t number) noexcept { return digits(number, 10); }
+  Text& operator<<(const void* ptr) noexcept {
     *this << "0x";
-    return digits(reinterpret_cast<std::uintptr_t>(ptr), 16, 1);
+    return digits(reinterpret_cast<std::uintptr_t>(ptr), 16);
   }
   /// Puts blanks until `column`.
   Text& to(std::size_t column) noexcept {
@@ -46,13 +44,13 @@ class Text {
   }
 
  private:
-  Text& digits(std::size_t number, std::size_t base, std::size_t least) noexcept {
+  Text& digits(std::size_t number, std::size_t base) noexcept {
     char reversed[24];
     std::size_t count = 0;
     do {
       reversed[count++] = "0123456789abcdef"[number % base];
       number /= base;
-    } while (number != 0 || count < least);
+    } while (number != 0);
     while (count != 0 && used_ + 1 < sizeof(buffer_)) buffer_[used_++] = reversed[--count];
     return *this;
   }
@@ -61,45 +59,43 @@ class Text {
   std::size_t used_ = 0;
 };
 
+/// `size` is that of the block's class, or 0 when it is unknown.
+[[noreturn]] SYSALLOC_COLD SYSALLOC_NOINLINE inline void report(const char* what, const void* ptr,
+                                                                std::size_t size,
+                                                                const char* advice) noexcept {
+  Text text;
+  text << what << " at " << ptr;
+  if (size != 0) text << " (size class of " << size << " bytes)";
+  fatal((text << ": " << advice).c_str());
+}
+
 [[noreturn]] SYSALLOC_COLD SYSALLOC_NOINLINE inline void report_double_free(
     const void* ptr, std::size_t size) noexcept {
-  Text text;
-  text << "block freed twice at ";
-  text.hex(ptr);
-  if (size != 0) text << " (size class of " << size << " bytes)";
-  text << ": it was free already when it was freed again. Run the program under "
-          "AddressSanitizer or valgrind to see both places";
-  fatal(text.c_str());
+  report("block freed twice", ptr, size,
+         "it was free already when it was freed again. Run the program under AddressSanitizer or "
+         "valgrind to see both places");
 }
 
 [[noreturn]] SYSALLOC_COLD SYSALLOC_NOINLINE inline void report_interior(
     const void* ptr, std::size_t size) noexcept {
-  Text text;
-  text << "interior pointer freed at ";
-  text.hex(ptr);
-  if (size != 0) text << " (size class of " << size << " bytes)";
-  text << ": no block begins there. Delete the address that operator new returned; a base class "
-          "without a virtual destructor and delete[] for new are frequent causes";
-  fatal(text.c_str());
+  report("interior pointer freed", ptr, size,
+         "no block begins there. Delete the address that operator new returned; a base class "
+         "without a virtual destructor and delete[] for new are frequent causes");
+}
+
+[[noreturn]] SYSALLOC_COLD SYSALLOC_NOINLINE inline void report_foreign(const void* ptr) noexcept {
+  report("foreign pointer freed", ptr, 0,
+         "it is not of this heap, and the allocator below it cannot free without a size. Free it "
+         "with the function that belongs to what allocated it");
 }
 
 [[noreturn]] SYSALLOC_COLD SYSALLOC_NOINLINE inline void report_wrong_size(
     const void* ptr, std::size_t size, std::size_t freed) noexcept {
   Text text;
-  text << "block freed with a wrong size at ";
-  text.hex(ptr);
-  text << ": it has " << size << " bytes (its size class) and was deleted as one of " << freed
+  text << "block freed with a wrong size at " << ptr << ": it has " << size
+       << " bytes (its size class) and was deleted as one of " << freed
        << ". A base class without a virtual destructor and a cast pointer are frequent causes; "
           "the build option hardening=repair tolerates it";
-  fatal(text.c_str());
-}
-
-[[noreturn]] SYSALLOC_COLD SYSALLOC_NOINLINE inline void report_foreign(const void* ptr) noexcept {
-  Text text;
-  text << "foreign pointer freed at ";
-  text.hex(ptr);
-  text << ": it is not of this heap, and the allocator below it cannot free without a size. Free "
-          "it with the function that belongs to what allocated it";
   fatal(text.c_str());
 }
 
