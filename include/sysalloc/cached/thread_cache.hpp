@@ -38,23 +38,25 @@
 #include <sysalloc/cached/deferred.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/layout.hpp>
-#include <utility>
 
 namespace sysalloc::detail::cached {
 
-/// The stack of one class. `top` is atomic for stats(), which reads it from other threads, and for
-/// the order of what is written.
+/// What stands below the first slot of a bin that has none.
+inline constinit void* no_block = nullptr;
+
+/// The stack of one class: at first nothing to take, no room to put. `top` is atomic for stats(),
+/// which reads it from other threads, and for the order of what is written.
 struct Bin {
-  std::atomic<void**> top;
-  void** limit;
+  std::atomic<void**> top{&no_block + 1};
+  void** limit = &no_block + 1;
 };
 
 static_assert(sizeof(Bin) == class_scale);
 
 /// What the fast paths need of a thread.
 struct Bins {
-  std::array<Bin, class_count> bins;
-  Deferred deferred;
+  std::array<Bin, class_count> bins{};
+  Deferred deferred{};
 
   [[nodiscard]] Bin& at(std::size_t scaled_class) noexcept {
     return *reinterpret_cast<Bin*>(reinterpret_cast<std::byte*>(bins.data()) + scaled_class);
@@ -112,13 +114,12 @@ struct alignas(64) ThreadCache : Bins {
   SizeClass next_victim;  // where the search for a class to shrink goes on
   SizeClass last_freed;   // the class from first_kept_class on that found no room last
 
-  [[nodiscard]] static constexpr std::size_t slot_count() noexcept {
-    std::size_t count = 0;
-    for (const ClassInfo& info : class_info) count += 1 + info.cache_max;
-    return count;
-  }
   /// What a cache and its slots take, wherever the memory for it begins.
-  [[nodiscard]] static constexpr std::size_t bytes() noexcept;
+  [[nodiscard]] static constexpr std::size_t bytes() noexcept {
+    std::size_t slots = 0;
+    for (const ClassInfo& info : class_info) slots += 1 + info.cache_max;
+    return sizeof(ThreadCache) + slots * sizeof(void*) + alignof(ThreadCache);
+  }
   /// Asked of the backend. Of the least alignment: an allocator clears a block of that without
   /// touching fresh pages, of which few are ever used.
   [[nodiscard]] static constexpr Layout layout() noexcept {
@@ -227,17 +228,9 @@ struct alignas(64) ThreadCache : Bins {
   }
 };
 
-constexpr std::size_t ThreadCache::bytes() noexcept {
-  return sizeof(ThreadCache) + slot_count() * sizeof(void*) + alignof(ThreadCache);
-}
-
-/// The bins of a thread that has no cache: nothing to take, no room to put. With them, the fast
-/// path of a thread's first call needs no test of its own. Never written to.
-inline constinit std::array<void*, 1> no_slots{nullptr};
-inline constinit Bins no_bins = []<std::size_t... I>(std::index_sequence<I...>) {
-  return Bins{.bins = {(static_cast<void>(I), Bin{no_slots.data() + 1, no_slots.data() + 1})...},
-              .deferred = {}};
-}(std::make_index_sequence<class_count>{});
+/// The bins of a thread that has no cache. With them, the fast path of a thread's first call needs
+/// no test of its own. Never written to.
+inline constinit Bins no_bins{};
 
 }  // namespace sysalloc::detail::cached
 
