@@ -28,7 +28,6 @@ class FillFlush {
  public:
   /// A block of class `c`, of which the bin has none, and more for the bin; nullptr without memory.
   static void* take(ThreadCache& cache, SizeClass c) noexcept {
-    // The bin is empty, unless the thread got its cache just now.
     if (cache.pop_magazine(c)) {
       const std::size_t count = cache.count(c) - 1;
       cache.set_count(c, count);
@@ -173,15 +172,13 @@ class FillFlush {
     put_deferred(cache, [c](const Deferred::Entry& entry) {
       return entry.size_class.load(std::memory_order_relaxed) == scaled(c);
     });
-    void** const slots = cache.slots(c);
     const std::size_t count = cache.count(c);
     // Of a magazine no more than the class's own array takes.
     const std::size_t keep =
         (std::min)((std::min)(count, std::size_t{cache.capacity[c]}) / 4, ThreadCache::streak_keep);
     std::array<void*, ThreadCache::streak_keep> newest;
-    std::memcpy(newest.data(), slots + (count - keep), keep * sizeof(void*));
-    cache.set_count(c, 0);
-    Slabs::put_blocks(slots, count - keep, c);
+    std::memcpy(newest.data(), cache.slots(c) + (count - keep), keep * sizeof(void*));
+    cache.set_count(c, count - keep);
     empty(cache, c);
     std::memcpy(cache.slots(c), newest.data(), keep * sizeof(void*));
     cache.set_count(c, keep);
@@ -228,10 +225,8 @@ class FillFlush {
   SYSALLOC_NOINLINE static void empty(ThreadCache& cache, SizeClass c) noexcept {
     do {
       const std::size_t count = cache.count(c);
-      if (count == 0) continue;
-      void** const slots = cache.slots(c);
       cache.set_count(c, 0);
-      Slabs::put_blocks(slots, count, c);
+      Slabs::put_blocks(cache.slots(c), count, c);
     } while (cache.pop_magazine(c));
   }
 
