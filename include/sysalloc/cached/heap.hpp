@@ -123,7 +123,7 @@ class Heap {
   static std::size_t own_usable_size(const void* ptr) noexcept {
     const std::uint8_t kind = map.kind(ptr);
     if (kind == kind_large) return Large::usable_size(ptr);
-    return kind != kind_foreign && kind < class_count ? class_info[kind].size : 0;
+    return kind < class_count ? class_info[kind].size : 0;
   }
 
   /// As above; or what the backend says of a block that was allocated at a multiple of `align`,

@@ -19,7 +19,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <expected>
 #include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/page_map.hpp>
 #include <sysalloc/cached/report.hpp>
@@ -46,7 +45,8 @@ class LargeBlocks {
     if (Heap::steps_aside()) return from_backend(layout, zeroed);
     const std::size_t size = page_up(layout.size());
     const std::size_t align = layout.align() > unit_size ? layout.align() : 1;
-    const auto whole = whole_layout(size + page_up(room), align);
+    const auto whole =
+        Layout::from_size_align(size + page_up(room) + (align == 1 ? unit_size - 1 : 0), align);
     if (!whole) return nullptr;
     void* memory = from_backend(*whole, zeroed);
     if (memory == nullptr) {
@@ -163,11 +163,6 @@ class LargeBlocks {
  private:
   static void* from_backend(Layout whole, bool zeroed) noexcept {
     return zeroed ? sysalloc::alloc_zeroed(Heap::backend(), whole) : Heap::backend().alloc(whole);
-  }
-
-  static std::expected<Layout, LayoutError> whole_layout(std::size_t size,
-                                                         std::size_t align) noexcept {
-    return Layout::from_size_align(align < unit_size ? size + (unit_size - align) : size, align);
   }
 
   static std::size_t units_of(std::size_t bytes) noexcept {

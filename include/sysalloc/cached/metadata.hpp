@@ -24,21 +24,19 @@ class Metadata {
   template <class Backend>
   [[nodiscard]] void* alloc(const Backend& backend, std::size_t size) noexcept {
     size = (size + align - 1) & ~(align - 1);
-    for (;;) {
-      {
-        const std::lock_guard lock(mutex);
-        if (void* const ptr = bump(size)) return ptr;
-      }
-      void* const chunk = backend.alloc(Layout::from_size_align_unchecked(chunk_size, align));
-      if (chunk == nullptr) return nullptr;
+    {
       const std::lock_guard lock(mutex);
-      // Another thread may have brought one meanwhile; the rest of that is lost, a few KiB at most
-      // once for each thread that got here together.
-      next_ = static_cast<std::byte*>(chunk);
-      end_ = next_ + chunk_size;
-      bytes_ += chunk_size;
-      return bump(size);
+      if (void* const ptr = bump(size)) return ptr;
     }
+    void* const chunk = backend.alloc(Layout::from_size_align_unchecked(chunk_size, align));
+    if (chunk == nullptr) return nullptr;
+    const std::lock_guard lock(mutex);
+    // Another thread may have brought one meanwhile; the rest of that is lost, a few KiB at most
+    // once for each thread that got here together.
+    next_ = static_cast<std::byte*>(chunk);
+    end_ = next_ + chunk_size;
+    bytes_ += chunk_size;
+    return bump(size);
   }
 
   [[nodiscard]] std::size_t bytes() noexcept {

@@ -10,7 +10,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <sysalloc/cached/report.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 
 namespace sysalloc::detail::cached {

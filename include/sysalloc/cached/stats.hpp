@@ -5,8 +5,6 @@
 
 #include <array>
 #include <cstddef>
-#include <cstdlib>
-#include <cstring>
 #include <sysalloc/cached/heap.hpp>
 #include <sysalloc/cached/report.hpp>
 #include <sysalloc/cached/size_classes.hpp>
