@@ -35,14 +35,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   /// pairs with the calls), and a lock for each batch of blocks otherwise; above 1 MiB a call of
   /// the backend.
   [[nodiscard]] void* alloc(Layout layout) const noexcept {
-    namespace c = detail::cached;
-    const bool aligned = layout.align() > c::smallest_size;
-    if (!aligned || layout.align() <= c::unit_size) [[likely]] {
-      if (void* const ptr = try_alloc(aligned ? c::aligned_size(layout) : layout.size()))
-          [[likely]] {
-        return ptr;
-      }
-    }
+    if (void* const ptr = take(detail::cached::scaled_class_of(layout))) [[likely]]
+      return ptr;
     return Heap::alloc_rest(layout);
   }
 
@@ -60,13 +54,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   /// decides about. Costs 20 instructions when the thread's cache has room, and a lock for each
   /// batch of blocks otherwise.
   void dealloc(void* ptr, Layout layout) const noexcept {
-    namespace c = detail::cached;
-    const bool aligned = layout.align() > c::smallest_size;
-    if (!aligned || layout.align() <= c::unit_size) [[likely]] {
-      if (try_dealloc(ptr, aligned ? c::aligned_size(layout) : layout.size())) [[likely]]
-        return;
-    }
-    Heap::dealloc_rest(ptr, layout.size(), layout.align());
+    if (!put_if_of(ptr, detail::cached::scaled_class_of(layout))) [[unlikely]]
+      Heap::dealloc_rest(ptr, layout.size(), layout.align());
   }
 
   /// Frees the block at `ptr` whose size the caller does not know; a null pointer is ignored. Costs
@@ -123,12 +112,9 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   /// less than half; where one grows it gets a quarter more room than it needs, so that a block
   /// that grows bit by bit is copied seldom.
   [[nodiscard]] void* realloc(void* ptr, Layout layout, Layout new_layout) const noexcept {
-    namespace c = detail::cached;
-    if (new_layout.align() <= c::unit_size) {
-      const std::size_t size = c::aligned_size(new_layout);
-      if (size <= c::max_class_size && c::class_of(size) == Heap::map.kind(ptr)) return ptr;
-    }
-    if (layout.size() > c::max_class_size) {
+    const detail::cached::SizeClass c = detail::cached::class_of(new_layout);
+    if (c != 0 && c == Heap::map.kind(ptr)) return ptr;
+    if (layout.size() > detail::cached::max_class_size) {
       if (Heap::Large::resize(ptr, new_layout)) return ptr;
       if (new_layout.size() > layout.size()) {
         void* const roomy = Heap::Large::alloc(new_layout, false, new_layout.size() / 4);

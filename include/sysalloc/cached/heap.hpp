@@ -74,10 +74,8 @@ class Heap {
   /// Allocates what try_alloc could not: the bin is empty, or the block is large.
   SYSALLOC_NOINLINE static void* alloc_rest(Layout layout) noexcept {
     assert(layout.size() != 0 && "Cached::alloc: size zero");
-    if (layout.align() > unit_size) return Large::alloc(layout);
-    const std::size_t size = aligned_size(layout);
-    if (size > max_class_size) return Large::alloc(layout);
-    const SizeClass c = class_of(size);
+    const SizeClass c = class_of(layout);
+    if (c == 0) return Large::alloc(layout);
     if (ThreadCache* const cache = Threads::attach()) return FillFlush::take(*cache, c);
     if (steps_aside()) return backend().alloc(layout);
     return Slabs::take_block(0, c);
@@ -110,7 +108,7 @@ class Heap {
         }
         return;
       default:
-        if (size != 0 && !is_size_of(kind, size, align)) {
+        if (size != 0 && unscaled(scaled_class_of(size, align)) != kind) {
           if (wrong_size_is_fatal) report_wrong_size(ptr, class_info[kind].size, size);
           note_wrong_size();
         }
@@ -201,10 +199,6 @@ class Heap {
   }
 
  private:
-  static bool is_size_of(SizeClass c, std::size_t size, std::size_t align) noexcept {
-    return class_of(aligned_size(size, align)) == c;
-  }
-
   static void dealloc_foreign(void* ptr, std::size_t size, std::size_t align) noexcept {
     if constexpr (HasDeallocUnsized<Backend>) {
       backend().dealloc_unsized(ptr, align);

@@ -56,14 +56,6 @@ constexpr SizeClass class_of_slow(std::size_t size) noexcept {
                                 (step - steps_per_doubling));
 }
 
-/// The size in bytes of a block of class `size_class`.
-constexpr std::size_t class_to_size_slow(std::size_t size_class) noexcept {
-  if (size_class <= linear_classes) return size_class * smallest_size;
-  const std::size_t above = size_class - linear_classes - 1;
-  const std::size_t base = linear_limit << (above / steps_per_doubling);
-  return base + (above % steps_per_doubling + 1) * (base / steps_per_doubling);
-}
-
 /// What is known of a class before the program runs.
 struct ClassInfo {
   std::uint32_t size;       ///< of a block, in bytes
@@ -106,8 +98,8 @@ inline constexpr SizeClass first_kept_class = class_of_slow(cached_max_size) + 1
 /// what is done with so large a block.
 inline constexpr std::size_t kept_max_size = 256 * KiB;
 
-constexpr ClassInfo class_info_of(std::size_t size_class) noexcept {
-  const std::size_t size = class_to_size_slow(size_class);
+/// Of the class of blocks of `size` bytes.
+constexpr ClassInfo class_info_of(std::size_t size) noexcept {
   std::size_t units = 1;
   if (size > max_slab_size) {
     units = (size + unit_size - 1) / unit_size;
@@ -130,7 +122,11 @@ constexpr ClassInfo class_info_of(std::size_t size_class) noexcept {
 
 inline constexpr std::array<ClassInfo, class_count> class_info = [] {
   std::array<ClassInfo, class_count> all{};
-  for (std::size_t c = 1; c < class_count; ++c) all[c] = class_info_of(c);
+  std::size_t size = 0;
+  for (std::size_t c = 1; c < class_count; ++c) {
+    size += size < linear_limit ? smallest_size : std::bit_floor(size) / steps_per_doubling;
+    all[c] = class_info_of(size);
+  }
   return all;
 }();
 
@@ -146,23 +142,22 @@ constexpr SizeClass unscaled(ScaledClass c) noexcept {
   return static_cast<SizeClass>(c / class_scale);
 }
 
+template <std::size_t Limit, std::size_t Step>
+constexpr std::array<ScaledClass, Limit / Step + 1> classes_up_to() noexcept {
+  std::array<ScaledClass, Limit / Step + 1> table{};
+  for (std::size_t i = 1; i < table.size(); ++i) table[i] = scaled(class_of_slow(i * Step));
+  return table;
+}
+
 /// Sizes up to here find their class in a table with an entry for each. Few are larger: where sizes
 /// are mixed, the processor cannot foretell on which side of a limit the next one is.
 inline constexpr std::size_t table_limit = 4 * KiB;
-inline constexpr std::array<ScaledClass, table_limit + 1> class_table = [] {
-  std::array<ScaledClass, table_limit + 1> table{};
-  for (std::size_t i = 1; i < table.size(); ++i) table[i] = scaled(class_of_slow(i));
-  return table;
-}();
+inline constexpr auto class_table = classes_up_to<table_limit, 1>();
 
 /// Those above, up to where blocks have slabs, in one with an entry for each 128 bytes. The
 /// computation behind these costs as much as the rest of an allocation.
 inline constexpr std::size_t wide_step = 128;
-inline constexpr std::array<ScaledClass, max_slab_size / wide_step + 1> wide_table = [] {
-  std::array<ScaledClass, max_slab_size / wide_step + 1> table{};
-  for (std::size_t i = 1; i < table.size(); ++i) table[i] = scaled(class_of_slow(i * wide_step));
-  return table;
-}();
+inline constexpr auto wide_table = classes_up_to<max_slab_size, wide_step>();
 static_assert(table_limit / steps_per_doubling >= wide_step);
 
 /// The class of any size: 0 for a size of 0 and for one above max_class_size.
@@ -174,21 +169,10 @@ inline ScaledClass scaled_class_of(std::size_t size) noexcept {
 }
 inline SizeClass class_of(std::size_t size) noexcept { return unscaled(scaled_class_of(size)); }
 
-/// `size` rounded up to a multiple of `align`. Without an overflow: a size of zero, and one that
-/// would wrap around, give 0.
-constexpr std::size_t aligned_size(std::size_t size, std::size_t align) noexcept {
-  return ((size - 1) | (align - 1)) + 1;
-}
-
-/// The size that a layout asks of the classes: with it rounded up to its alignment, every block of
-/// the class that class_of() names is aligned. At most max_class_size for it to have a class, and
-/// the alignment at most unit_size.
-constexpr std::size_t aligned_size(Layout layout) noexcept {
-  return aligned_size(layout.size(), layout.align());
-}
-
-/// The class of blocks of `size` bytes at multiples of `align`; 0 when none serves both.
+/// The class of blocks of `size` bytes at multiples of `align`: that of the size rounded up to one.
+/// 0 when none serves both, and for a size of 0.
 inline ScaledClass scaled_class_of(std::size_t size, std::size_t align) noexcept {
+  // Not the size itself, which may wrap around.
   const std::size_t last = (size - 1) | (align - 1);
   // At least the alignment less one, which so needs no test of its own where this is small.
   if (last < table_limit) [[likely]]
@@ -197,6 +181,17 @@ inline ScaledClass scaled_class_of(std::size_t size, std::size_t align) noexcept
   return align <= unit_size && last < max_class_size ? scaled(class_of_slow(last + 1))
                                                      : ScaledClass{0};
 }
+
+/// As above, of a layout.
+inline ScaledClass scaled_class_of(Layout layout) noexcept {
+  // Every block begins at a multiple of the smallest size.
+  const bool aligned = layout.align() > smallest_size;
+  if (!aligned || layout.align() <= unit_size) [[likely]]
+    return scaled_class_of(aligned ? ((layout.size() - 1) | (layout.align() - 1)) + 1
+                                   : layout.size());
+  return 0;
+}
+inline SizeClass class_of(Layout layout) noexcept { return unscaled(scaled_class_of(layout)); }
 
 }  // namespace sysalloc::detail::cached
 

@@ -50,20 +50,25 @@ TEST_CASE("with the size rounded up to it, every alignment up to the unit comes 
   for (std::size_t align = 1; align <= c::unit_size; align *= 2) {
     for (std::size_t size = 1; size <= c::max_class_size; ++size) {
       const auto layout = sysalloc::Layout::from_size_align_unchecked(size, align);
-      const std::size_t rounded = c::aligned_size(layout);
-      if (rounded < size || rounded % align != 0) ++faults;
-      if (rounded > c::max_class_size) continue;
+      const std::size_t rounded = layout.pad_to_align().size();
+      const c::SizeClass found = c::class_of(layout);
+      if (found != c::class_of(rounded)) ++faults;
+      if (c::unscaled(c::scaled_class_of(size, align)) != found) ++faults;
       // Blocks begin at multiples of the class's size within a slab, which begins at a unit.
-      if (c::class_info[c::class_of(rounded)].size % align != 0) ++faults;
-      if (c::class_of(rounded) !=
-          c::class_of(
-              c::aligned_size(sysalloc::Layout::from_size_align_unchecked(rounded, align)))) {
-        ++faults;
-      }
+      if (c::class_info[found].size % align != 0) ++faults;
     }
     CAPTURE(align);
     CHECK(faults == 0);
   }
+}
+
+TEST_CASE("what is no layout of a class has class 0") {
+  for (std::size_t align = 1; align <= c::unit_size; align *= 2) {
+    CHECK(c::scaled_class_of(0, align) == 0);
+    CHECK(c::scaled_class_of(c::max_class_size + 1, align) == 0);
+    CHECK(c::scaled_class_of(SIZE_MAX, align) == 0);
+  }
+  CHECK(c::scaled_class_of(1, 2 * c::unit_size) == 0);
 }
 
 TEST_CASE("a slab's blocks lie within it, and a byte of the page map has room for the classes") {
