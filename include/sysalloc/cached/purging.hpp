@@ -14,11 +14,11 @@
 #include <cstdint>
 #include <cstring>
 #include <mutex>
-#include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/shard.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
 #include <sysalloc/cached/slabs.hpp>
+#include <sysalloc/cached/span_heap.hpp>
 #include <sysalloc/detail/compiler.hpp>
 
 namespace sysalloc::detail::cached {
@@ -132,7 +132,7 @@ class Purging {
   /// Gives back the whole pages within each run of free blocks, those that were not already.
   static std::uint64_t release_free_pages(const Slab& slab, const ClassInfo& info,
                                           const std::uint64_t* words) noexcept {
-    std::uint64_t released = 0;
+    std::uint64_t pages = 0;
     // The first block from `i` on that is free, or is not; info.blocks where there is none.
     const auto next = [words, &info](std::size_t i, bool free) {
       while (i < info.blocks) {
@@ -149,20 +149,11 @@ class Purging {
       const std::size_t from = (first * info.size + page_size - 1) / page_size;
       // The end of the slab belongs to its last block.
       const std::size_t to = (index == info.blocks ? slab.size : index * info.size) / page_size;
-      for (std::size_t page = from; page < to;) {
-        if ((slab.purged >> page & 1) != 0) {
-          ++page;
-          continue;
-        }
-        const std::size_t run = page;
-        while (page < to && (slab.purged >> page & 1) == 0) {
-          released |= std::uint64_t{1} << page;
-          ++page;
-        }
-        os::release(slab.base + run * page_size, (page - run) * page_size);
-      }
+      if (from < to) pages |= bits(from, to - from);
     }
-    return released;
+    pages &= ~slab.purged;
+    release_runs(slab.base, pages, page_size);
+    return pages;
   }
 };
 

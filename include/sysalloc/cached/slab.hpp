@@ -59,6 +59,11 @@ struct List : ListNode {
 inline constexpr std::size_t page_size = 4 * KiB;
 inline constexpr std::size_t word_bits = 64;
 
+/// A word with `count` bits set (not 0) from bit `first` on.
+constexpr std::uint64_t bits(std::size_t first, std::size_t count) noexcept {
+  return ~std::uint64_t{0} >> (word_bits - count) << first;
+}
+
 /// Sets bit `index`, modulo the bits of a word. Was it set?
 inline bool set_bit(std::uint64_t& word, std::size_t index) noexcept {
 #if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)
@@ -114,7 +119,7 @@ struct alignas(64) Slab : ListNode {
     const std::size_t words_needed = word_count(info.blocks);
     for (std::size_t i = 0; i < words_needed; ++i) words()[i] = ~std::uint64_t{0};
     const std::size_t rest = info.blocks % word_bits;
-    if (rest != 0) words()[words_needed - 1] = (std::uint64_t{1} << rest) - 1;
+    if (rest != 0) words()[words_needed - 1] = bits(0, rest);
     set_used(info, 0);
     purged = 0;
   }
@@ -135,18 +140,15 @@ struct alignas(64) Slab : ListNode {
   /// Notes that nothing of a slab that was just filled is resident. Of one block all is taken for
   /// it, and may be more than there are bits for.
   void mark_purged(const ClassInfo& info) noexcept {
-    if (info.blocks != 1) purged = ~std::uint64_t{0} >> (word_bits - size / page_size);
+    if (info.blocks != 1) purged = bits(0, size / page_size);
   }
 
   /// A bit for each unit of which anything is resident.
   [[nodiscard]] std::uint64_t dirty_units() const noexcept {
-    constexpr std::uint64_t pages_of_unit = (std::uint64_t{1} << unit_size / page_size) - 1;
-    std::uint64_t dirty = 0;
-    for (std::size_t unit = 0; unit < size / unit_size; ++unit) {
-      const bool clean =
-          unit < word_bits * page_size / unit_size &&
-          (purged >> unit * (unit_size / page_size) & pages_of_unit) == pages_of_unit;
-      if (!clean) dirty |= std::uint64_t{1} << unit;
+    constexpr std::size_t pages = unit_size / page_size;
+    std::uint64_t dirty = bits(0, size / unit_size);
+    for (std::size_t unit = 0; unit < word_bits / pages; ++unit) {
+      if ((~purged & bits(unit * pages, pages)) == 0) dirty &= ~bits(unit, 1);
     }
     return dirty;
   }
@@ -159,12 +161,12 @@ struct alignas(64) Slab : ListNode {
     std::size_t left = want;
     void** const begin = end;
     for (std::size_t word = 0; left != 0; ++word) {
-      std::uint64_t bits = words()[word];
+      std::uint64_t free_bits = words()[word];
       const std::uintptr_t start = base + word * word_bits * size_of_block;
       // By runs: what died together is free together, and so is all of a fresh slab.
-      while (bits != 0 && left != 0) {
-        const auto first = static_cast<std::size_t>(std::countr_zero(bits));
-        std::size_t run = static_cast<std::size_t>(std::countr_one(bits >> first));
+      while (free_bits != 0 && left != 0) {
+        const auto first = static_cast<std::size_t>(std::countr_zero(free_bits));
+        std::size_t run = static_cast<std::size_t>(std::countr_one(free_bits >> first));
         if (run > left) run = left;
         std::uintptr_t address = start + first * size_of_block;
         void** const run_end = end - run;
@@ -173,9 +175,9 @@ struct alignas(64) Slab : ListNode {
           address += size_of_block;
         } while (end != run_end);
         left -= run;
-        bits = run == word_bits ? 0 : bits & ~(((std::uint64_t{1} << run) - 1) << first);
+        free_bits &= ~bits(first, run);
       }
-      words()[word] = bits;
+      words()[word] = free_bits;
     }
     set_used(info, used() + static_cast<std::uint32_t>(want));
     if (purged != 0) [[unlikely]] {
@@ -195,7 +197,7 @@ struct alignas(64) Slab : ListNode {
   void touch(std::uintptr_t from, std::uintptr_t to) noexcept {
     const std::size_t first = (from - base) / page_size;
     const std::size_t last = (to - 1 - base) / page_size;
-    for (std::size_t page = first; page <= last; ++page) purged &= ~(std::uint64_t{1} << page);
+    purged &= ~bits(first, last - first + 1);
   }
 
   /// The number of the block that begins at `ptr`; info.blocks or more when none does.

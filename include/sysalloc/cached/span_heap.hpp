@@ -60,6 +60,17 @@ struct Segment : ListNode {
   [[nodiscard]] bool whole() const noexcept { return free == ~std::uint64_t{0}; }
 };
 
+/// Gives the pages of those pieces back to the system that have a bit in `mask`, with one call for
+/// each run of them. The first begins at `base`, and each has `size` bytes.
+inline void release_runs(std::uintptr_t base, std::uint64_t mask, std::size_t size) noexcept {
+  while (mask != 0) {
+    const auto first = static_cast<std::size_t>(std::countr_zero(mask));
+    const auto count = static_cast<std::size_t>(std::countr_one(mask >> first));
+    os::release(base + first * size, count * size);
+    mask &= ~bits(first, count);
+  }
+}
+
 /// A run of units: where it is, and the segment it belongs to.
 struct Span {
   std::uintptr_t base = 0;
@@ -152,7 +163,7 @@ class SpanHeap {
           --segments_;
         }
       }
-      release_units(segment->base, taken);
+      release_runs(segment->base, taken, unit_size);
       if (!whole) {
         let_go(segment, taken);
         continue;
@@ -187,7 +198,7 @@ class SpanHeap {
         purged_instead_ += count;
         units -= count;
       }
-      release_units(segment->base, taken);
+      release_runs(segment->base, taken, unit_size);
       let_go(segment, taken);
     }
   }
@@ -209,7 +220,7 @@ class SpanHeap {
     while (!all.empty()) {
       auto* const segment = static_cast<Segment*>(all.next);
       for (std::size_t i = 0; i < segment_units; ++i) {
-        const std::uint64_t unit = std::uint64_t{1} << i;
+        const std::uint64_t unit = bits(i, 1);
         if ((segment->free & unit) != 0) continue;
         const std::uintptr_t base = segment->base + i * unit_size;
         const auto* const address = reinterpret_cast<const void*>(base);
@@ -252,17 +263,7 @@ class SpanHeap {
   }
 
   static std::uint64_t span_mask(Span span, std::size_t units) noexcept {
-    return ((std::uint64_t{1} << units) - 1) << first_unit(span);
-  }
-
-  // Calls the system once for each run of units in `mask`.
-  static void release_units(std::uintptr_t base, std::uint64_t mask) noexcept {
-    while (mask != 0) {
-      const auto first = static_cast<std::size_t>(std::countr_zero(mask));
-      const auto count = static_cast<std::size_t>(std::countr_one(mask >> first));
-      os::release(base + first * unit_size, count * unit_size);
-      mask &= count == segment_units ? 0 : ~(((std::uint64_t{1} << count) - 1) << first);
-    }
+    return bits(first_unit(span), units);
   }
 
   // The bits at which a run of `units` free units begins.
