@@ -60,7 +60,7 @@ class LargeBlocks {
     if (slab == nullptr ||
         !Heap::map.prepare(Heap::backend(), base, whole->size() - (base - start))) {
       Heap::backend().dealloc(memory, *whole);
-      if (slab != nullptr) Heap::Slabs::give_descriptor(0, slab);
+      if (slab != nullptr) Heap::Slabs::give_descriptor(slab);
       return nullptr;
     }
     slab->offset = static_cast<std::uint16_t>(base - start);
@@ -95,7 +95,7 @@ class LargeBlocks {
     // size, but not a block that it cut out of free memory, of segments that went back to it above
     // all.
     if (slab.size >= huge_size && Heap::purges_pages()) os::release(slab.base, slab.size);
-    Heap::Slabs::give_descriptor(0, &slab);
+    Heap::Slabs::give_descriptor(&slab);
     Heap::backend().dealloc(memory, whole);
   }
 

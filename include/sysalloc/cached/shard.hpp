@@ -71,8 +71,7 @@ struct alignas(64) Shard {
       patience.brought(brought, patience_bounds);
       if (slab->free(info) == 0) slab->unlink();
     }
-    free[c] -= got;
-    forget_free(got * info.size, 0);
+    forget_free(c, got, 0);
     return got;
   }
 
@@ -106,7 +105,7 @@ struct alignas(64) Shard {
     const std::size_t idle = resident_free();
     const std::size_t more = step(shards);
     if (idle <= purge_mark + more) return false;
-    if (idle > in_vain + more || in_vain == 0) return true;
+    if (idle > in_vain + more) return true;
     // As much as when it was in vain, of blocks that come and go between others. Not for ever: they
     // may lie otherwise some day.
     purge_mark = idle;
@@ -149,9 +148,11 @@ struct alignas(64) Shard {
     free_bytes += blocks * class_info[c].size;
   }
 
-  /// Notes that free bytes left the slabs. The mark follows down, so that the next rise is seen.
-  void forget_free(std::size_t bytes, std::size_t purged) noexcept {
-    free_bytes -= bytes;
+  /// Notes that free blocks left the slabs, and with them so much that is not resident. The mark
+  /// follows down, so that the next rise is seen.
+  void forget_free(SizeClass c, std::size_t blocks, std::size_t purged) noexcept {
+    free[c] -= blocks;
+    free_bytes -= blocks * class_info[c].size;
     purged_bytes -= purged;
     if (purge_mark > resident_free()) purge_mark = resident_free();
   }

@@ -27,6 +27,7 @@
 #include <sysalloc/cached/slab.hpp>
 #include <sysalloc/cached/span_heap.hpp>
 #include <sysalloc/detail/compiler.hpp>
+#include <utility>
 
 namespace sysalloc::detail::cached {
 
@@ -65,8 +66,7 @@ class Slabs {
     // Taken from before it is linked: the slab serves this thread whatever others take meanwhile.
     const std::size_t got = slab->take(info, end, want);
     if (slab->free(info) != 0) shard.partial[c].push_front(slab);
-    shard.free[c] += slab->free(info);
-    shard.free_bytes += std::size_t{slab->free(info)} * info.size;
+    shard.note_free(c, slab->free(info));
     shard.purged_bytes += slab->purged_bytes();
     return got;
   }
@@ -107,8 +107,7 @@ class Slabs {
       }
     }
     const std::size_t words = Slab::word_count(class_info[c].blocks);
-    void* const memory =
-        metadata_.alloc(Heap::backend(), sizeof(Slab) + words * sizeof(std::uint64_t));
+    void* const memory = alloc_metadata(sizeof(Slab) + words * sizeof(std::uint64_t));
     if (memory == nullptr) return nullptr;
     auto* const slab = static_cast<Slab*>(memory);
     slab->next = slab->prev = nullptr;
@@ -116,10 +115,10 @@ class Slabs {
     return slab;
   }
 
-  static void give_descriptor(std::size_t shard_index, Slab* slab) noexcept {
-    Shard& shard = shards_[shard_index];
+  static void give_descriptor(Slab* slab) noexcept {
+    Shard& shard = shards_[slab->shard()];
     const std::lock_guard lock(shard.mutex);
-    keep_descriptor(shard, slab, slab->size_class());
+    keep_descriptor(shard, slab);
   }
 
   /// `size` bytes, at most Metadata::chunk_size, for what else describes the heap; never given
@@ -253,7 +252,7 @@ class Slabs {
           [&] { return spans.take(Heap::backend(), Heap::map, metadata_, info.units); });
     }
     if (!span) {
-      give_descriptor(shard_index, slab);
+      give_descriptor(slab);
       return nullptr;
     }
     slab->base = span.base;
@@ -279,9 +278,8 @@ class Slabs {
     }
   }
 
-  static void keep_descriptor(Shard& shard, Slab* slab, SizeClass c) noexcept {
-    slab->next = shard.spare[c];
-    shard.spare[c] = slab;
+  static void keep_descriptor(Shard& shard, Slab* slab) noexcept {
+    slab->next = std::exchange(shard.spare[slab->size_class()], slab);
   }
 
   static constexpr std::size_t sorted_blocks = 128;
@@ -293,7 +291,7 @@ class Slabs {
     std::array<std::uint8_t, sorted_blocks> shard_of;
     std::array<std::size_t, shard_count + 1> end{};
     for (std::size_t i = 0; i < count; ++i) {
-      shard_of[i] = static_cast<std::uint8_t>(slab_of(blocks[i], c, [] {})->shard());
+      shard_of[i] = static_cast<std::uint8_t>(slab_of(blocks[i], c)->shard());
       ++end[shard_of[i] + std::size_t{1}];
     }
     for (std::size_t i = 0; i < shard_count; ++i) end[i + 1] += end[i];
@@ -308,7 +306,7 @@ class Slabs {
   /// Puts those into their slabs that are of the same shard as the first, and moves the others to
   /// the front. Returns how many these are.
   static std::size_t put_some(void** blocks, std::size_t count, SizeClass c) noexcept {
-    Shard& shard = shards_[slab_of(blocks[0], c, [] {})->shard()];
+    Shard& shard = shards_[slab_of(blocks[0], c)->shard()];
     List empties;
     bool over = false;
     {
@@ -321,15 +319,14 @@ class Slabs {
     return count;
   }
 
-  /// The slab of a block that came into a cache as one of class `c`. Calls `before_report` before
-  /// it ends the program.
-  template <class BeforeReport>
-  static Slab* slab_of(void* ptr, SizeClass c, BeforeReport before_report) noexcept {
+  /// The slab of a block that came into a cache as one of class `c`. Where it is not any more, the
+  /// program ends, without the lock of `held`.
+  static Slab* slab_of(void* ptr, SizeClass c, Shard* held = nullptr) noexcept {
     Slab* const slab = Heap::map.slab(ptr);
     // The block was of a slab of this class when it came into the cache. If it is not any more, the
     // slab went when all its blocks were free, this one too.
     if (slab == nullptr || slab->size_class() != c) [[unlikely]] {
-      before_report();
+      if (held != nullptr) held->mutex.unlock();
       report_double_free(ptr, class_info[c].size);
     }
     return slab;
@@ -408,10 +405,9 @@ class Slabs {
   /// it, and allocate.
   SYSALLOC_NOINLINE static Slab* far_slab_of(Shard& shard, void* ptr, const ClassInfo& info,
                                              SizeClass c) noexcept {
-    const auto before_report = [&shard] { shard.mutex.unlock(); };
-    Slab* const slab = slab_of(ptr, c, before_report);
+    Slab* const slab = slab_of(ptr, c, &shard);
     if (slab->index_of(info, ptr) >= info.blocks) {
-      before_report();
+      shard.mutex.unlock();
       report_interior(ptr, info.size);
     }
     return slab;
@@ -441,8 +437,7 @@ class Slabs {
     --shard.slabs[c];
     shard.slab_bytes -= slab.size;
     if (slab.has_idle_tail) shard.tail_bytes -= slab.size - info.size;
-    shard.free[c] -= info.blocks;
-    shard.forget_free(std::size_t{info.blocks} * info.size, slab.purged_bytes());
+    shard.forget_free(c, info.blocks, slab.purged_bytes());
     empties.push_back(&slab);
   }
 
@@ -463,7 +458,7 @@ class Slabs {
     while (!empties.empty()) {
       auto* const slab = static_cast<Slab*>(empties.next);
       slab->unlink();
-      keep_descriptor(shard, slab, slab->size_class());
+      keep_descriptor(shard, slab);
     }
   }
 
