@@ -44,6 +44,8 @@ class Purging;
 
 template <class Heap>
 class Slabs {
+  using SpanHeap = cached::SpanHeap<Heap>;
+
  public:
   // -------------------------------------------------------------------------------------------
   // Taking blocks.
@@ -154,7 +156,7 @@ class Slabs {
   /// when there is no such segment.
   static bool purge_spans() noexcept {
     bool gave = false;
-    for (SpanHeap& spans : span_heaps_) gave = spans.purge(Heap::backend(), Heap::map, 0) || gave;
+    for (SpanHeap& spans : span_heaps_) gave = spans.purge(0) || gave;
     return gave;
   }
 
@@ -175,7 +177,7 @@ class Slabs {
   /// giving pages back free again.
   SYSALLOC_COLD static void recover() noexcept {
     for (SpanHeap& spans : span_heaps_) {
-      spans.recover(Heap::map, [](Slab& slab) {
+      spans.recover([](Slab& slab) {
         if (!slab.in_transit) return;
         slab.in_transit = false;
         slab.next = slab.prev = nullptr;
@@ -196,14 +198,9 @@ class Slabs {
     }
   }
 
-  static SpanHeap::Counts span_counts() noexcept {
-    SpanHeap::Counts sum;
-    for (SpanHeap& spans : span_heaps_) {
-      const SpanHeap::Counts counts = spans.counts();
-      sum.mapped += counts.mapped;
-      sum.used += counts.used;
-      sum.dirty += counts.dirty;
-    }
+  static SpanCounts span_counts() noexcept {
+    SpanCounts sum;
+    for (SpanHeap& spans : span_heaps_) spans.count(sum);
     return sum;
   }
 
@@ -232,25 +229,26 @@ class Slabs {
     os::release(slab.base + info.size, tail);
   }
 
+  /// The first few shards have one together: a program with few threads needs no more.
+  static SpanHeap& spans_of(std::size_t shard_index) noexcept {
+    return span_heaps_[shard_index * span_heaps_.size() / shard_count];
+  }
+
   /// A slab with all its blocks free, in no list yet; nullptr without memory.
   static Slab* new_slab(std::size_t shard_index, SizeClass c) noexcept {
     const ClassInfo& info = class_info[c];
     Slab* const slab = take_descriptor(shard_index, c);
     if (slab == nullptr) return nullptr;
-    // The first few shards have one together: a program with few threads needs no more.
-    SpanHeap& spans = span_heaps_[shard_index * span_heaps_.size() / shard_count];
+    SpanHeap& spans = spans_of(shard_index);
     Span span = spans.take_dirty(info.units);
     if (!span && Heap::Threads::give_up_magazines()) span = spans.take_dirty(info.units);
     if (!span && Heap::Purging::reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
     const bool resident{span};
     if (!resident) {
       spans.purge_instead(info.units);
-      span = spans.take(Heap::backend(), Heap::map, metadata_, info.units);
+      span = spans.take(info.units);
     }
-    if (!span) {
-      span = Heap::ask_again(
-          [&] { return spans.take(Heap::backend(), Heap::map, metadata_, info.units); });
-    }
+    if (!span) span = Heap::ask_again([&] { return spans.take(info.units); });
     if (!span) {
       give_descriptor(slab);
       return nullptr;
@@ -450,9 +448,8 @@ class Slabs {
       // First the hints: what the map calls free, the child of a fork takes back (recover()).
       for_each_unit(*slab, [](const void* unit) { Heap::hints.clear(unit); });
       Heap::map.set(slab->base, units, kind_free, kind_free, nullptr);
-      slab->segment->owner->give(Heap::backend(), Heap::map,
-                                 {.base = slab->base, .segment = slab->segment}, units,
-                                 slab->dirty_units());
+      SpanHeap& spans = spans_of(slab->shard());
+      spans.give({.base = slab->base, .segment = slab->segment}, units, slab->dirty_units());
     }
     const std::lock_guard lock(shard.mutex);
     while (!empties.empty()) {
@@ -463,11 +460,8 @@ class Slabs {
   }
 
   // The first is that of the program's first threads, often its only ones.
-  static constexpr SpanHeap::Idle first_idle{.small = 16 * MiB, .most = 32 * MiB, .large = 8 * MiB};
-  static constexpr SpanHeap::Idle other_idle{.small = 4 * MiB, .most = 8 * MiB, .large = 4 * MiB};
-  static inline constinit std::array<SpanHeap, 8> span_heaps_{
-      SpanHeap(first_idle), SpanHeap(other_idle), SpanHeap(other_idle), SpanHeap(other_idle),
-      SpanHeap(other_idle), SpanHeap(other_idle), SpanHeap(other_idle), SpanHeap(other_idle)};
+  static inline constinit std::array<SpanHeap, 8> span_heaps_{SpanHeap(
+      {.small = 16 * MiB / unit_size, .most = 32 * MiB / unit_size, .large = 8 * MiB / unit_size})};
   static inline constinit Metadata metadata_{};
   static inline constinit std::array<Shard, shard_count> shards_{};
   static inline constinit std::atomic<std::size_t> shards_used_{0};  // so far

@@ -8,11 +8,12 @@
 // span goes back to the one it is from. A program with few threads uses one.
 //
 // Giving memory back needs no thread and no clock. Whenever the dirty units outgrow what may lie
-// idle, their pages go back to the system until half of that is left; segments that are free as a
-// whole go back to the backend. So a program that frees everything and then does nothing keeps that
-// little, whatever it does not call. While the heap is small, what may lie idle is for patience to
-// say (patience.hpp), and then the larger of a floor and 1/64 of the most units that ever were in
-// use.
+// idle, memory goes back until half of that is left: first segments that are free as a whole, to
+// the backend, then the pages of others' dirty units, to the system. So a program that frees
+// everything and then does nothing keeps that little resident, whatever it does not call. A free
+// segment without a dirty unit takes addresses alone, and stays until all shall go that can. While
+// the heap is small, what may lie idle is for patience to say (patience.hpp), and then the larger
+// of a floor and 1/64 of the most units that ever were in use.
 //
 // The lock is never held while the backend or the system is called: units in transit are in neither
 // word, so nobody can take them.
@@ -26,7 +27,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <sysalloc/cached/metadata.hpp>
 #include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/page_map.hpp>
@@ -34,6 +34,7 @@
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
 #include <sysalloc/detail/compiler.hpp>
+#include <sysalloc/layout.hpp>
 
 namespace sysalloc::detail::cached {
 
@@ -45,16 +46,13 @@ inline constexpr std::size_t few_units = 64 * MiB / unit_size;
 /// What is given back in a heap's whole life for spans that do not fit between others.
 inline constexpr std::size_t most_instead = 3 * MiB / unit_size;
 
-class SpanHeap;
-
 struct Segment : ListNode {
-  SpanHeap* owner;
-  std::uintptr_t base;
-  std::uint64_t free;   // units that hold nothing
-  std::uint64_t dirty;  // the free ones that may be resident
+  std::uintptr_t base = 0;
+  std::uint64_t free = ~std::uint64_t{0};  // units that hold nothing
+  std::uint64_t dirty = 0;                 // the free ones that may be resident
   // In the list of segments with dirty units, while there are any.
   struct Dirty : ListNode {
-    Segment* segment;
+    Segment* segment = nullptr;
   } in_dirty;
 
   [[nodiscard]] bool whole() const noexcept { return free == ~std::uint64_t{0}; }
@@ -71,6 +69,11 @@ inline void release_runs(std::uintptr_t base, std::uint64_t mask, std::size_t si
   }
 }
 
+/// In bytes.
+struct SpanCounts {
+  std::size_t mapped = 0, dirty = 0;
+};
+
 /// A run of units: where it is, and the segment it belongs to.
 struct Span {
   std::uintptr_t base = 0;
@@ -79,15 +82,18 @@ struct Span {
   [[nodiscard]] explicit operator bool() const noexcept { return base != 0; }
 };
 
+template <class Heap>
 class SpanHeap {
  public:
-  /// What may always lie idle, resident and free, in bytes: while the heap is small, and up to
+  /// What may always lie idle, resident and free, in units: while the heap is small, and up to
   /// `most` when it turns out that it is wanted again and again; and when it was large.
   struct Idle {
-    std::size_t small, most, large;
+    std::size_t small = 4 * MiB / unit_size;
+    std::size_t most = 8 * MiB / unit_size;
+    std::size_t large = 4 * MiB / unit_size;
   };
-  explicit constexpr SpanHeap(Idle idle) noexcept
-      : idle_{idle.small / unit_size, idle.most / unit_size}, idle_large_{idle.large / unit_size} {}
+  constexpr SpanHeap() noexcept = default;
+  explicit constexpr SpanHeap(Idle idle) noexcept : idle_(idle) {}
 
   /// Takes `units` units that are resident already. A null span when there are none together in the
   /// few segments that are looked at: large heaps have many with a dirty unit or two.
@@ -104,23 +110,17 @@ class SpanHeap {
   }
 
   /// Takes `units` units (at most max_span_units). A null span when the backend has no memory.
-  template <class Backend>
-  [[nodiscard]] Span take(const Backend& backend, PageMap& map, Metadata& metadata,
-                          std::size_t units) noexcept {
-    for (;;) {
-      {
-        const std::lock_guard lock(mutex);
-        if (const Span span = take_free(units); span.base != 0) return span;
-      }
-      if (!add_segment(backend, map, metadata)) return {};
-    }
+  [[nodiscard]] Span take(std::size_t units) noexcept {
+    do {
+      const std::lock_guard lock(mutex);
+      if (const Span span = take_free(units)) return span;
+    } while (add_segment());
+    return {};
   }
 
   /// Gives a span of this heap back, and memory to the system if that is now too much. `dirty` has
   /// a bit for each of its units that is resident.
-  template <class Backend>
-  void give(const Backend& backend, PageMap& map, Span span, std::size_t units,
-            std::uint64_t dirty) noexcept {
+  void give(Span span, std::size_t units, std::uint64_t dirty) noexcept {
     std::size_t keep = 0;
     {
       const std::lock_guard lock(mutex);
@@ -135,14 +135,13 @@ class SpanHeap {
       keep = limit / 2;
       patience_.gave(dirty_units_ - keep, bounds());
     }
-    purge(backend, map, keep);
+    purge(keep);
   }
 
   /// Gives dirty memory back until at most `keep` units of it are left; with 0 also segments of
   /// which nothing is in use or resident. Of what others make dirty meanwhile some may stay: there
   /// is an end to it however many these are. Did any segment go back to the backend?
-  template <class Backend>
-  bool purge(const Backend& backend, PageMap& map, std::size_t keep) noexcept {
+  bool purge(std::size_t keep) noexcept {
     bool gave_segment = false;
     std::size_t most = 0;
     for (std::size_t looks = 0;; ++looks) {
@@ -168,8 +167,8 @@ class SpanHeap {
         let_go(segment, taken);
         continue;
       }
-      map.set(segment->base, segment_units, kind_gone, kind_gone, nullptr);
-      backend.dealloc(reinterpret_cast<void*>(segment->base), segment_layout());
+      Heap::map.set(segment->base, segment_units, kind_gone, kind_gone, nullptr);
+      Heap::backend().dealloc(reinterpret_cast<void*>(segment->base), segment_layout());
       gave_segment = true;
       const std::lock_guard lock(mutex);
       spare_.push_front(segment);
@@ -206,9 +205,7 @@ class SpanHeap {
   /// For the child of a fork, which has no other threads: takes back the free units that one of
   /// those had in hand, and calls `f` with each slab here. The lock is held.
   template <class F>
-  void recover(const PageMap& map, F f) noexcept {
-    std::size_t used = 0;
-    std::size_t dirty = 0;
+  void recover(F f) noexcept {
     List all;
     for (List& list : lists_) {
       while (!list.empty()) {
@@ -217,37 +214,33 @@ class SpanHeap {
         all.push_back(segment);
       }
     }
+    used_units_ = dirty_units_ = 0;
     while (!all.empty()) {
       auto* const segment = static_cast<Segment*>(all.next);
       for (std::size_t i = 0; i < segment_units; ++i) {
-        const std::uint64_t unit = bits(i, 1);
-        if ((segment->free & unit) != 0) continue;
+        if ((segment->free & bits(i, 1)) != 0) continue;
         const std::uintptr_t base = segment->base + i * unit_size;
         const auto* const address = reinterpret_cast<const void*>(base);
-        if (map.kind(address) == kind_free) {
-          segment->free |= unit;
-          segment->dirty |= unit;
-        } else if (Slab* const slab = map.slab(address); slab != nullptr && slab->base == base) {
+        if (Heap::map.kind(address) == kind_free) {
+          segment->free |= bits(i, 1);
+          segment->dirty |= bits(i, 1);
+        } else if (Slab* const slab = Heap::map.slab(address);
+                   slab != nullptr && slab->base == base) {
           f(*slab);
         }
       }
       segment->unlink();
       link(segment);
-      used += segment_units - static_cast<std::size_t>(std::popcount(segment->free));
-      dirty += static_cast<std::size_t>(std::popcount(segment->dirty));
+      used_units_ += segment_units - static_cast<std::size_t>(std::popcount(segment->free));
+      dirty_units_ += static_cast<std::size_t>(std::popcount(segment->dirty));
     }
-    used_units_ = used;
-    dirty_units_ = dirty;
   }
 
-  struct Counts {
-    std::size_t mapped = 0, used = 0, dirty = 0;  // bytes
-  };
-  [[nodiscard]] Counts counts() noexcept {
+  /// Adds up what is mapped, and of that what is free and resident.
+  void count(SpanCounts& counts) noexcept {
     const std::lock_guard lock(mutex);
-    return {.mapped = segments_ * segment_size,
-            .used = used_units_ * unit_size,
-            .dirty = dirty_units_ * unit_size};
+    counts.mapped += segments_ * segment_size;
+    counts.dirty += dirty_units_ * unit_size;
   }
 
   Mutex mutex;
@@ -351,10 +344,8 @@ class SpanHeap {
     return span;
   }
 
-  template <class Backend>
-  [[nodiscard]] SYSALLOC_NOINLINE bool add_segment(const Backend& backend, PageMap& map,
-                                                   Metadata& metadata) noexcept {
-    void* const memory = backend.alloc(segment_layout());
+  [[nodiscard]] SYSALLOC_NOINLINE bool add_segment() noexcept {
+    void* const memory = Heap::backend().alloc(segment_layout());
     if (memory == nullptr) return false;
     const auto base = reinterpret_cast<std::uintptr_t>(memory);
     Segment* segment = nullptr;
@@ -366,25 +357,18 @@ class SpanHeap {
       }
     }
     if (segment == nullptr) {
-      segment = static_cast<Segment*>(metadata.alloc(backend, sizeof(Segment)));
+      segment = static_cast<Segment*>(Heap::Slabs::alloc_metadata(sizeof(Segment)));
     }
-    if (segment == nullptr || !map.prepare(backend, base, segment_size)) {
-      backend.dealloc(memory, segment_layout());
-      if (segment != nullptr) {
-        const std::lock_guard lock(mutex);
-        segment->next = segment->prev = nullptr;
-        spare_.push_front(segment);
-      }
+    if (segment == nullptr || !Heap::map.prepare(Heap::backend(), base, segment_size)) {
+      Heap::backend().dealloc(memory, segment_layout());
+      const std::lock_guard lock(mutex);
+      if (segment != nullptr) spare_.push_front(segment);
       return false;
     }
-    map.set(base, segment_units, kind_free, kind_free, nullptr);
-    segment->next = segment->prev = nullptr;
-    segment->in_dirty.next = segment->in_dirty.prev = nullptr;
+    Heap::map.set(base, segment_units, kind_free, kind_free, nullptr);
+    *segment = Segment{};
     segment->in_dirty.segment = segment;
-    segment->owner = this;
     segment->base = base;
-    segment->free = ~std::uint64_t{0};
-    segment->dirty = 0;
     const std::lock_guard lock(mutex);
     link(segment);
     ++segments_;
@@ -405,7 +389,7 @@ class SpanHeap {
   }
 
   [[nodiscard]] Patience::Bounds bounds() const noexcept {
-    return {peak_units_ <= few_units ? idle_.first : idle_large_, idle_.most};
+    return {peak_units_ <= few_units ? idle_.small : idle_.large, idle_.most};
   }
 
   [[nodiscard]] std::size_t dirty_limit() const noexcept {
@@ -417,8 +401,7 @@ class SpanHeap {
   std::array<List, max_span_units + 1> lists_{};  // by longest free run
   List dirty_{};                                  // those with dirty units, whole ones first
   List spare_{};                                  // descriptors of segments that were given back
-  Patience::Bounds idle_;                         // in units
-  std::size_t idle_large_;
+  Idle idle_;
   Patience patience_;
   std::size_t segments_ = 0;
   std::size_t used_units_ = 0;

@@ -83,7 +83,7 @@ CachedStats gather() noexcept {
   std::array<ClassCounts, class_count> counts{};
   H::Slabs::count(counts);
   H::Threads::count(counts);
-  const SpanHeap::Counts spans = H::Slabs::span_counts();
+  const SpanCounts spans = H::Slabs::span_counts();
   CachedStats stats;
   stats.large = H::Large::bytes();
   stats.live = stats.large;
