@@ -93,7 +93,18 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     c::ScaledClass size_class;
     if (!Heap::hints.find(ptr, c::Deferred::max_class, size_class)) [[unlikely]]
       return false;
-    return defer(ptr, size_class);
+    // Puts the block that waited longest into its bin, and this one in its place.
+    c::Bins& bins = *Heap::Threads::bins();
+    c::Deferred::Entry& oldest = bins.deferred.oldest();
+    c::Bin& bin = bins.at(oldest.size_class.load(std::memory_order_relaxed));
+    void** const top = bin.top.load(std::memory_order_relaxed);
+    if (top == bin.limit) [[unlikely]]
+      return false;
+    bins.deferred.advance();
+    *top = oldest.ptr.load(std::memory_order_relaxed);
+    oldest.set(ptr, size_class);
+    bin.top.store(top + 1, std::memory_order_release);
+    return true;
   }
 
   /// As above, if `size` is of the same class, too.
@@ -157,7 +168,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   using Heap = detail::cached::Heap<Backend>;
 
   static void* take(detail::cached::ScaledClass size_class) noexcept {
-    detail::cached::Bin& bin = Heap::bins()->at(size_class);
+    detail::cached::Bin& bin = Heap::Threads::bins()->at(size_class);
     void** const top = bin.top.load(std::memory_order_relaxed);
     void* const ptr = top[-1];
     if (ptr != nullptr) [[likely]]
@@ -172,26 +183,11 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   }
 
   static bool put(void* ptr, detail::cached::ScaledClass size_class) noexcept {
-    detail::cached::Bin& bin = Heap::bins()->at(size_class);
+    detail::cached::Bin& bin = Heap::Threads::bins()->at(size_class);
     void** const top = bin.top.load(std::memory_order_relaxed);
     if (top == bin.limit) [[unlikely]]
       return false;
     *top = ptr;
-    bin.top.store(top + 1, std::memory_order_release);
-    return true;
-  }
-
-  // Puts the block that waited longest into its bin, and this one in its place.
-  static bool defer(void* ptr, detail::cached::ScaledClass size_class) noexcept {
-    detail::cached::Bins& bins = *Heap::bins();
-    detail::cached::Deferred::Entry& oldest = bins.deferred.oldest();
-    detail::cached::Bin& bin = bins.at(oldest.size_class.load(std::memory_order_relaxed));
-    void** const top = bin.top.load(std::memory_order_relaxed);
-    if (top == bin.limit) [[unlikely]]
-      return false;
-    bins.deferred.advance();
-    *top = oldest.ptr.load(std::memory_order_relaxed);
-    oldest.set(ptr, size_class);
     bin.top.store(top + 1, std::memory_order_release);
     return true;
   }

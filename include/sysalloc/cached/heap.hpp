@@ -62,9 +62,6 @@ class Heap {
   using Threads = cached::Threads<Heap>;
   using Large = LargeBlocks<Heap>;
 
-  /// The bins of the calling thread.
-  [[nodiscard]] static Bins* bins() noexcept { return Threads::bins(); }
-
   static inline constinit PageMap map{};
   static inline constinit Hints hints{};
 
@@ -87,33 +84,23 @@ class Heap {
                                              std::size_t align) noexcept {
     if (ptr == nullptr) return;
     const std::uint8_t kind = map.kind(ptr);
-    switch (kind) {
-      case kind_foreign:
-        dealloc_foreign(ptr, size, align);
-        return;
-      case kind_free:
-        report_double_free(ptr, 0);
-      case kind_gone:
-        if (Large::was_freed(ptr)) report_double_free(ptr, 0);
-        dealloc_foreign(ptr, size, align);
-        return;
-      case kind_interior:
-      case kind_large:
-        if (Large::is_behind(ptr)) {
-          dealloc_foreign(ptr, size, align);
-        } else if (kind == kind_large) {
-          Large::dealloc(ptr, size);
-        } else {
-          report_interior(ptr, 0);
-        }
-        return;
-      default:
-        if (size != 0 && unscaled(scaled_class_of(size, align)) != kind) {
-          if (wrong_size_is_fatal) report_wrong_size(ptr, class_info[kind].size, size);
-          note_wrong_size();
-        }
-        hints.set(ptr, kind);
-        put(ptr, kind, size == 0 && scaled(kind) <= Deferred::max_class);
+    if (kind == kind_free || (kind == kind_gone && Large::was_freed(ptr))) {
+      report_double_free(ptr, 0);
+    }
+    const bool may_be_behind = kind == kind_large || kind == kind_interior;
+    if (kind == kind_foreign || kind == kind_gone || (may_be_behind && Large::is_behind(ptr))) {
+      dealloc_foreign(ptr, size, align);
+    } else if (kind == kind_large) {
+      Large::dealloc(ptr, size);
+    } else if (kind == kind_interior) {
+      report_interior(ptr, 0);
+    } else {
+      if (size != 0 && unscaled(scaled_class_of(size, align)) != kind) {
+        if (wrong_size_is_fatal) report_wrong_size(ptr, class_info[kind].size, size);
+        note_wrong_size();
+      }
+      hints.set(ptr, kind);
+      put(ptr, kind, size == 0 && scaled(kind) <= Deferred::max_class);
     }
   }
 
@@ -166,10 +153,7 @@ class Heap {
     // Named here so that it is instantiated.
     static_cast<void>(&started_at_load_);
     if (ready_.load(std::memory_order_acquire)) return true;
-    if (started_.load(std::memory_order_relaxed) ||
-        started_.exchange(true, std::memory_order_relaxed)) {
-      return false;
-    }
+    if (started_.exchange(true, std::memory_order_relaxed)) return false;
     set_up();
     ready_.store(true, std::memory_order_release);
     return true;
