@@ -82,15 +82,14 @@ class LargeBlocks {
       if (wrong_size_is_fatal) report_wrong_size(ptr, slab.size, size);
       Heap::note_wrong_size();
     }
-    const std::size_t asked = static_cast<std::size_t>(slab.asked);
     const Layout whole =
-        Layout::from_size_align_unchecked(asked, std::size_t{1} << slab.align_shift);
+        Layout::from_size_align_unchecked(slab.asked, std::size_t{1} << slab.align_shift);
     void* const memory = reinterpret_cast<void*>(slab.base - slab.offset);
     // Before the others may get the memory.
     if (slab.offset >= sizeof(std::uintptr_t)) mark_before(ptr) = mark_of(ptr);
     Heap::map.set(slab.base, units_of(slab.size), kind_gone, kind_foreign, nullptr);
     bytes_.fetch_sub(slab.size, std::memory_order_relaxed);
-    mapped_.fetch_sub(asked, std::memory_order_relaxed);
+    mapped_.fetch_sub(slab.asked, std::memory_order_relaxed);
     // glibc gives back by itself what it mapped for a block alone, as it does with all of this
     // size, but not a block that it cut out of free memory, of segments that went back to it above
     // all.
@@ -106,7 +105,7 @@ class LargeBlocks {
     if (Heap::map.kind(ptr) != kind_large || is_behind(ptr)) return false;
     Slab& slab = *Heap::map.slab(ptr);
     const std::size_t size = page_up(new_layout.size());
-    const std::size_t most = static_cast<std::size_t>(slab.asked) - slab.offset;
+    const std::size_t most = slab.asked - slab.offset;
     if (reinterpret_cast<std::uintptr_t>(ptr) % new_layout.align() != 0) return false;
     if (new_layout.size() <= max_class_size || size > most || size < most / 2) return false;
     const std::size_t before = slab.size;

@@ -15,10 +15,6 @@ namespace sysalloc::detail::cached {
 /// For std::lock_guard. Not recursive.
 class Mutex {
  public:
-  constexpr Mutex() noexcept = default;
-  Mutex(const Mutex&) = delete;
-  Mutex& operator=(const Mutex&) = delete;
-
   void lock() noexcept {
     if (is_forking()) return;
     // What it guards takes well under a microsecond: less than to sleep and to be woken.

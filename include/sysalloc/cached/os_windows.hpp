@@ -63,8 +63,6 @@ inline void at_fork(void (* /*before*/)(), void (* /*in_parent*/)(),
 class ThreadSlot {
  public:
   constexpr explicit ThreadSlot(void (*at_end)(void*) noexcept) noexcept : at_end_(at_end) {}
-  ThreadSlot(const ThreadSlot&) = delete;
-  ThreadSlot& operator=(const ThreadSlot&) = delete;
 
   /// Before any set(), once. False when the system has no room for it.
   [[nodiscard]] bool start() noexcept;

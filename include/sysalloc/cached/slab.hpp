@@ -90,7 +90,7 @@ struct alignas(64) Slab : ListNode {
   std::uint32_t beyond;        // and that are out beside these: none, or all others of a full slab
   union {
     std::uint64_t purged;  // a bit for each page that is not resident: given back, or new
-    std::uint64_t asked;   // of a large block: how much the backend was asked for, in bytes
+    std::size_t asked;     // of a large block: how much the backend was asked for, in bytes
   };
   std::uint32_t owner;  // its shard and class; class 0 for a large block
   union {
