@@ -137,7 +137,7 @@ SYSALLOC_EXPORT void* valloc(std::size_t size) noexcept {
 SYSALLOC_EXPORT void* pvalloc(std::size_t size) noexcept {
   const std::size_t page = real_page_size();
   if (size > PTRDIFF_MAX) return allocate(size, page, false);
-  return allocate_aligned(cached::aligned_size(size == 0 ? 1 : size, page), page);
+  return allocate_aligned(size == 0 ? page : (size + page - 1) & ~(page - 1), page);
 }
 
 /// C23's. A block that was resized may hold more than the size says, so that is not looked at.
