@@ -228,6 +228,49 @@ class UsableSize(support.TestCase):
                 self.assert_no_fault(program)
 
 
+# Takes and frees a few hundred KiB of malloc, again and again. Prints how many pages come and go.
+OF_MALLOC = r"""
+#include <sys/resource.h>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+static long page_faults() {
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_minflt;
+}
+static void come_and_go() {
+  static void* blocks[50];
+  for (void*& block : blocks) block = std::memset(std::malloc(12000), 1, 12000);
+  for (void* const block : blocks) std::free(block);
+}
+int main() {
+  // As a vector does that grows.
+  ::operator delete(::operator new(1 << 20));
+  come_and_go();
+  const long before = page_faults();
+  for (int i = 0; i < 100; ++i) come_and_go();
+  std::printf("%ld\n", page_faults() - before);
+}
+"""
+
+
+class MallocBeside(support.TestCase):
+    """What the program does with malloc is no slower for what new does not ask of it any more."""
+
+    def test_keeps_its_memory(self):
+        source = self.write("of_malloc.cpp", OF_MALLOC)
+        plain = self.build("-O1", source, output="plain")
+        self.assertLess(int(self.check([plain]).stdout), 100)
+        linked = self.build("-O1", source, OBJECT, output="linked")
+        self.assertLess(int(self.check([linked]).stdout), 100)
+        for library in (SHARED, support.MALLOC_SHARED):
+            with self.subTest(library=library.name):
+                env = support.environment(LD_PRELOAD=str(library))
+                self.assertLess(int(self.check([plain], env=env).stdout), 100)
+
+
 # A library that has Cached for itself, in a host that closes it while a thread lives that used it.
 LIBRARY = r"""
 struct Node { Node* next; char data[40]; };

@@ -4,6 +4,7 @@
 //   real_page_size           how large a page is
 //   release                  gives pages back
 //   release_freed            has the C library do so
+//   expect_large_blocks      has it keep more
 //   is_mapped                whether an address may be read
 //   memory_checker_present   who watches
 //   Lock                     for a critical section

@@ -66,6 +66,23 @@ inline void release_freed() noexcept {
 #endif
 }
 
+/// Lets the C library know that the program has blocks of `size` bytes. glibc keeps as much of what
+/// was freed as twice the largest block that it mapped for itself alone and that was freed then,
+/// and 128 KiB before that (mallopt(3), M_TRIM_THRESHOLD). But of such blocks it hears no more, and
+/// so what the program does with malloc would have it give the end of its heap back, and take it
+/// again, all the time. Costs two system calls, of which one page is touched; changes nothing where
+/// the program has set that itself.
+inline void expect_large_blocks(std::size_t size) noexcept {
+#if defined(__GLIBC__)
+  const KeepErrno keep;
+  // Or else compilers see that nothing is done with it.
+  void* volatile block = std::malloc(size);
+  std::free(block);
+#else
+  static_cast<void>(size);
+#endif
+}
+
 /// Is there memory at `address`? Costs a system call (msync(2) says ENOMEM where there is none).
 inline bool is_mapped(std::uintptr_t address) noexcept {
   const KeepErrno keep;

@@ -28,6 +28,9 @@ void release(std::uintptr_t address, std::size_t size) noexcept;
 /// Lets the C library give back what it keeps of what was freed to it. HeapFree does of itself.
 inline void release_freed() noexcept {}
 
+/// Lets the C library know that the program has blocks of a size. What HeapFree keeps is its own.
+inline void expect_large_blocks(std::size_t /*size*/) noexcept {}
+
 /// Is there memory at `address`? Costs a system call.
 [[nodiscard]] bool is_mapped(std::uintptr_t address) noexcept;
 
