@@ -154,6 +154,15 @@ class Mistakes(support.TestCase):
                     self.assertNotEqual(result.returncode, 0, support.describe(result))
                     self.assertIn(words, result.stderr, support.describe(result))
 
+    def test_leak_sanitizer(self):
+        # clang links operators of its own for it, which do not give way to any.
+        reason = support.cannot_link("g++", "-fsanitize=leak")
+        if reason is not None:
+            self.skipTest(reason)
+        result = support.run([self.program("-O1", "-fsanitize=leak", OBJECT), "leak"])
+        self.assertNotEqual(result.returncode, 0, support.describe(result))
+        self.assertIn(ADDRESS["leak"], result.stderr, support.describe(result))
+
     def test_valgrind(self):
         self.need_memcheck()
         for name, command in {

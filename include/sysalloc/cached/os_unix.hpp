@@ -23,9 +23,14 @@
 #define SYSALLOC_HAS_SINGLE_THREADED
 #endif
 
-// Defined by the run-time libraries of AddressSanitizer and its kin in every program that has them,
-// by this name. NOLINTNEXTLINE(bugprone-reserved-identifier)
-extern "C" __attribute__((weak)) void __asan_init();
+// Defined by the run-time libraries of AddressSanitizer, LeakSanitizer and HWAddressSanitizer in
+// every program that has them, by these names. NOLINTBEGIN(bugprone-reserved-identifier)
+extern "C" {
+__attribute__((weak)) void __asan_init();
+__attribute__((weak)) void __lsan_init();
+__attribute__((weak)) void __hwasan_init();
+}
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace sysalloc::detail::cached::os {
 
@@ -90,11 +95,11 @@ inline bool is_mapped(std::uintptr_t address) noexcept {
   return msync(reinterpret_cast<void*>(address & ~(page - 1)), page, MS_ASYNC) == 0;
 }
 
-/// Is a tool at work that must see every block by itself? AddressSanitizer brings its own symbols;
+/// Is a tool at work that must see every block by itself? The sanitizers bring their own symbols;
 /// the tools of valgrind that watch the heap preload a library with their name into the program.
 /// callgrind and its like are not among them: they count what the program really does.
 inline bool memory_checker_present() noexcept {
-  if (&__asan_init != nullptr) return true;
+  if (&__asan_init != nullptr || &__lsan_init != nullptr || &__hwasan_init != nullptr) return true;
   const char* const preload = std::getenv("LD_PRELOAD");
   if (preload == nullptr) return false;
   for (const char* const tool : {"memcheck", "helgrind", "drd", "dhat", "massif"}) {
