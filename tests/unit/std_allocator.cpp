@@ -274,6 +274,34 @@ TEST_CASE("a ByRef is kept by value") {
   CHECK(other.log.empty());
 }
 
+// A reference of one's own, that cannot be assigned.
+class Borrowed : public sysalloc::AllocatorInterface<Borrowed> {
+ public:
+  explicit Borrowed(const Counted& counted) noexcept : counted_(counted) {}
+  void* alloc(sysalloc::Layout layout) const noexcept { return counted_.alloc(layout); }
+  void dealloc(void* ptr, sysalloc::Layout layout) const noexcept { counted_.dealloc(ptr, layout); }
+  friend bool operator==(Borrowed a, Borrowed b) noexcept { return &a.counted_ == &b.counted_; }
+
+ private:
+  const Counted& counted_;
+};
+static_assert(!std::is_copy_assignable_v<Borrowed>);
+
+TEST_CASE("an allocator by value that cannot be assigned travels as well") {
+  const Counted first;
+  const Counted second;
+  std::vector<int, StdAllocator<int, Borrowed>> a({1, 2, 3}, Borrowed(first));
+  std::vector<int, StdAllocator<int, Borrowed>> b({4, 5}, Borrowed(second));
+  a = b;
+  CHECK(a == b);
+  CHECK(first.stats().blocks_live == 0);
+  CHECK(second.stats().blocks_live == 2);
+  b = std::move(a);
+  std::swap(a, b);
+  CHECK(a.size() == 2);
+  CHECK(a.get_allocator() == b.get_allocator());
+}
+
 TEST_CASE("the layout is that of the array, and of nothing when there are none") {
   const tests::Minimal minimal;
   StdAllocator<Wide, tests::Minimal> a(minimal);

@@ -8,6 +8,7 @@
 #define SYSALLOC_DETAIL_HANDLE_HPP_
 
 #include <concepts>
+#include <memory>
 #include <type_traits>
 
 namespace sysalloc::detail {
@@ -48,6 +49,15 @@ template <SmallReference A>
 class Handle<A> {
  public:
   constexpr explicit Handle(const A& allocator) noexcept : allocator_(allocator) {}
+  constexpr Handle(const Handle&) noexcept = default;
+  constexpr Handle& operator=(const Handle&) noexcept
+    requires std::is_copy_assignable_v<A>
+  = default;
+  // A reference or a constant in it: containers assign their allocator all the same.
+  constexpr Handle& operator=(const Handle& other) noexcept {
+    if (this != &other) std::construct_at(std::addressof(allocator_), other.allocator_);
+    return *this;
+  }
   [[nodiscard]] constexpr const A& get() const noexcept { return allocator_; }
   friend constexpr bool operator==(Handle a, Handle b) noexcept {
     return a.allocator_ == b.allocator_;
