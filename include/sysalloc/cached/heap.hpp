@@ -215,8 +215,9 @@ class Heap {
     }
     purge_pages_.store(os::real_page_size() == page_size, std::memory_order_relaxed);
     Threads::start();
-    // More than the heap serves by itself, in case malloc is its own.
-    if (!steps_aside()) os::expect_large_blocks(max_class_size + 1);
+    // Twice what the heap serves by itself: so the C library keeps what is a little larger, too,
+    // and it is asked for this block also where malloc is the heap's own.
+    if (!steps_aside()) os::expect_large_blocks(2 * max_class_size);
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
     if (os::wants_stats()) static_cast<void>(std::atexit(print_stats<Backend>));
