@@ -31,13 +31,20 @@ namespace cached = sysalloc::detail::cached;
 using Heap = cached::Heap<System>;
 constexpr sysalloc::Cached<> heap;
 
-/// A block as these functions promise it: one without bytes has an address too, and errno says what
-/// failed. Costs a call more than the allocation.
-SYSALLOC_NOINLINE void* allocate(std::size_t size, std::size_t align, bool zeroed) noexcept {
-  const auto layout = Layout::from_size_align(size == 0 ? 1 : size, align);
-  void* const ptr = !layout ? nullptr : zeroed ? heap.alloc_zeroed(*layout) : heap.alloc(*layout);
-  if (ptr == nullptr) errno = ENOMEM;
+/// errno as it was `before` a call that succeeded, also where a first attempt failed; and why one
+/// did not.
+void* with_errno(void* ptr, int before) noexcept {
+  errno = ptr != nullptr ? before : ENOMEM;
   return ptr;
+}
+
+/// A block as these functions promise it: one without bytes has an address too. Costs a call more
+/// than the allocation.
+SYSALLOC_NOINLINE void* allocate(std::size_t size, std::size_t align, bool zeroed) noexcept {
+  const int before = errno;
+  const auto layout = Layout::from_size_align(size == 0 ? 1 : size, align);
+  if (!layout) return with_errno(nullptr, before);
+  return with_errno(zeroed ? heap.alloc_zeroed(*layout) : heap.alloc(*layout), before);
 }
 
 /// As above, for an alignment that a program chose.
@@ -63,16 +70,18 @@ void* resize(void* ptr, std::size_t usable, std::size_t size) noexcept {
   // A small block that is still half full stays: the next one would hardly be smaller, and what
   // shrinks often grows again.
   if (size <= usable && size > usable / 2 && usable <= cached::max_class_size) return ptr;
+  const int before = errno;
   const Layout layout = Layout::from_size_align_unchecked(usable, System::min_align);
   void* const moved = heap.realloc(ptr, layout, size);
-  if (moved == nullptr) errno = ENOMEM;
-  return moved;
+  // Without memory for a smaller one it is the same one: programs do not expect that to fail.
+  return with_errno(moved == nullptr && size <= usable ? ptr : moved, before);
 }
 
 }  // namespace
 
 // malloc(3), posix_memalign(3) and malloc_usable_size(3) say what these do; where they leave a
 // choice it is glibc's. All are thread-safe, and none changes errno where it does not fail.
+// NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): the names are ours
 extern "C" {
 
 /// Costs what operator new does.
@@ -82,8 +91,15 @@ SYSALLOC_EXPORT void* malloc(std::size_t size) noexcept {
   return allocate(size, System::min_align, false);
 }
 
-/// Costs what operator delete without a size does.
-SYSALLOC_EXPORT void free(void* ptr) noexcept { heap.dealloc_unsized(ptr, System::min_align); }
+/// Costs what operator delete without a size does; nothing for a null pointer, which C programs
+/// free more often than those in C++.
+SYSALLOC_EXPORT void free(void* ptr) noexcept {
+  if (ptr != nullptr) [[likely]]
+    heap.dealloc_unsized(ptr, System::min_align);
+}
+
+/// In programs from before 2018 (glibc 2.26).
+SYSALLOC_EXPORT void cfree(void* ptr) noexcept { free(ptr); }
 
 /// Above 1 MiB what comes zeroed from the kernel is not touched.
 SYSALLOC_EXPORT void* calloc(std::size_t count, std::size_t size) noexcept {
@@ -99,8 +115,8 @@ SYSALLOC_EXPORT void* realloc(void* ptr, std::size_t size) noexcept {
     return nullptr;
   }
   if (const std::size_t usable = Heap::own_usable_size(ptr)) return resize(ptr, usable, size);
-  // Ends the program.
-  if (Heap::map.kind(ptr) == cached::kind_free) free(ptr);
+  // One that was freed, or lies within a block: the program ends with a message.
+  if (!Heap::is_foreign(ptr, Heap::map.kind(ptr))) free(ptr);
   return sysalloc::detail::c_library::realloc(ptr, size);
 }
 
@@ -125,7 +141,7 @@ SYSALLOC_EXPORT int posix_memalign(void** ptr, std::size_t align, std::size_t si
 
 /// Rounds the alignment up to a power of two.
 SYSALLOC_EXPORT void* memalign(std::size_t align, std::size_t size) noexcept {
-  if (align > PTRDIFF_MAX) return invalid();
+  if (align > std::size_t{PTRDIFF_MAX} + 1) return invalid();
   return allocate_aligned(size, std::bit_ceil(align));
 }
 
@@ -148,3 +164,4 @@ SYSALLOC_EXPORT void free_aligned_sized(void* ptr, std::size_t /*align*/,
 }
 
 }  // extern "C"
+// NOLINTEND(readability-inconsistent-declaration-parameter-name)

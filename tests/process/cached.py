@@ -265,8 +265,38 @@ int main() {
 """
 
 
+# Large blocks, and behind some of them one of malloc. Prints how many MiB stay resident when the
+# large ones are free.
+BEHIND = r"""
+#include <unistd.h>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+static void* behind[20];
+int main() {
+  static void* blocks[400];
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < 400; ++i) {
+      blocks[i] = std::memset(::operator new(1100 << 10), 1, 1100 << 10);
+      if (i % 20 == 0) behind[i / 20] = std::malloc(100 << 10);
+    }
+    for (void* const block : blocks) ::operator delete(block);
+  }
+  long size = 0, pages = 0;
+  std::FILE* const file = std::fopen("/proc/self/statm", "r");
+  if (std::fscanf(file, "%ld %ld", &size, &pages) != 2) return 1;
+  std::printf("%ld\n", pages * sysconf(_SC_PAGESIZE) >> 20);
+}
+"""
+
+
 class MallocBeside(support.TestCase):
-    """What the program does with malloc is no slower for what new does not ask of it any more."""
+    """What the program does with malloc, beside what it does with new."""
+
+    def test_does_not_hold_large_blocks(self):
+        program = self.build("-O1", self.write("behind.cpp", BEHIND), OBJECT)
+        self.assertLess(int(self.check([program]).stdout), 100)
 
     def test_keeps_its_memory(self):
         source = self.write("of_malloc.cpp", OF_MALLOC)

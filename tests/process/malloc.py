@@ -43,7 +43,7 @@ class Functions(support.TestCase):
         symbols = support.defined_symbols(SHARED, dynamic=True)
         for name in ("malloc", "free", "calloc", "realloc", "reallocarray", "aligned_alloc",
                      "posix_memalign", "memalign", "valloc", "pvalloc", "malloc_usable_size",
-                     "free_sized", "free_aligned_sized", *support.REPLACEABLE_FORMS):
+                     "cfree", "free_sized", "free_aligned_sized", *support.REPLACEABLE_FORMS):
             with self.subTest(name=name):
                 self.assertEqual(symbols.get(name, (0, None))[1], "T")
 
@@ -185,6 +185,116 @@ int main(void) {
 }
 """
 
+# A key whose destructor sets it again until the last round, and allocates then. Prints by how many
+# KiB the program grew.
+LAST_ROUND = THREADS[: THREADS.index("enum")] + r"""
+static pthread_key_t key;
+static void end(void* value) {
+  char* const round = value;
+  if (++*round < 4) {
+    pthread_setspecific(key, round);
+    return;
+  }
+  for (size_t size = 1; size < 5000; size += 100) free(memset(malloc(size), 1, size));
+  free(round);
+}
+static void* run(void* unused) {
+  pthread_setspecific(key, calloc(1, 1));
+  return unused;
+}
+""" + THREADS[THREADS.index("static long resident") :].replace(
+    "  for (int i = 0; i < key_count; ++i) pthread_key_create(&keys[i], free);\n",
+    "  pthread_key_create(&key, end);\n",
+)
+
+# A thread that only frees, without address space for a cache of its own.
+FREES = r"""
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+static void* blocks[10000];
+static pthread_barrier_t barrier;
+static int changed;
+static void* run(void* unused) {
+  pthread_barrier_wait(&barrier);
+  for (int i = 0; i < 10000; ++i) {
+    errno = 0;
+    free(blocks[i]);
+    changed += errno != 0;
+  }
+  return unused;
+}
+int main(void) {
+  for (int i = 0; i < 10000; ++i) blocks[i] = malloc(100);
+  pthread_barrier_init(&barrier, NULL, 2);
+  pthread_t thread;
+  pthread_create(&thread, NULL, run, NULL);
+  const struct rlimit limit = {1 << 20, 1 << 20};
+  setrlimit(RLIMIT_AS, &limit);
+  pthread_barrier_wait(&barrier);
+  pthread_join(thread, NULL);
+  printf("%d\n", changed);
+  return 0;
+}
+"""
+
+# Blocks that were allocated when there was memory shrink when there is none.
+SHRINKS = r"""
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+static char* blocks[3];
+int main(void) {
+  const size_t sizes[] = {300000, 900000, 200 << 20};
+  for (int i = 0; i < 3; ++i) blocks[i] = memset(malloc(sizes[i]), 1, sizes[i]);
+  const struct rlimit limit = {1 << 20, 1 << 20};
+  setrlimit(RLIMIT_AS, &limit);
+  errno = 0;
+  for (int i = 0; i < 3; ++i) {
+    blocks[i] = realloc(blocks[i], sizes[i] / 10);
+    if (blocks[i] == NULL || blocks[i][sizes[i] / 10 - 1] != 1) return 1;
+  }
+  printf("%d\n", errno);
+  return 0;
+}
+"""
+
+# A thread with a cancellation under way frees blocks of glibc's that lie where the heap had memory:
+# of the kind that ld.so and the C library allocated before the heap was there.
+CANCELLED = r"""
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+void* __libc_malloc(size_t size);
+static void* blocks[20000];
+static void* run(void* unused) {
+  pthread_cancel(pthread_self());
+  for (int i = 0; i < 20000; ++i) free(blocks[i]);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+  puts("done");
+  fflush(stdout);
+  return unused;
+}
+int main(void) {
+  for (int round = 0; round < 3; ++round) {
+    void* large[8];
+    for (int i = 0; i < 8; ++i) large[i] = memset(malloc(6 << 20), 1, 6 << 20);
+    blocks[round] = __libc_malloc(100);
+    for (int i = 0; i < 8; ++i) free(large[i]);
+  }
+  for (int i = 3; i < 20000; ++i) blocks[i] = __libc_malloc(1000);
+  pthread_t thread;
+  pthread_create(&thread, NULL, run, NULL);
+  pthread_join(thread, NULL);
+  return 0;
+}
+"""
+
 # Under a limit of address space: everything until there is no more, several times.
 LIMITED = r"""
 #include <errno.h>
@@ -241,6 +351,20 @@ class Programs(support.TestCase):
         grown = self.check([self.c_program(THREADS)], env=self.env).stdout
         self.assertLess(int(grown), 2048)
 
+    def test_threads_that_allocate_to_the_very_end_leave_nothing(self):
+        grown = self.check([self.c_program(LAST_ROUND)], env=self.env).stdout
+        self.assertLess(int(grown), 2048)
+
+    def test_free_leaves_errno_alone(self):
+        self.assertEqual(self.check([self.c_program(FREES)], env=self.env).stdout, "0\n")
+
+    def test_a_block_shrinks_without_memory(self):
+        self.assertEqual(self.check([self.c_program(SHRINKS)], env=self.env).stdout, "0\n")
+
+    def test_no_thread_is_cancelled_in_free(self):
+        result = self.check([self.c_program(CANCELLED)], env=self.env)
+        self.assertEqual(result.stdout, "done\n", support.describe(result))
+
     def test_setting_a_key_allocates(self):
         keys = self.build("-shared", "-fPIC", "-x", "c", self.write("keys.c", KEYS),
                           output="keys.so")
@@ -280,6 +404,11 @@ int main(int argc, char** argv) {
     free(block);
     block = realloc(block, 1000000);
   }
+  if (strcmp(mistake, "realloc_after_free_large") == 0) {
+    block = malloc(5 << 20);
+    free(block);
+    block = realloc(block, 6 << 20);
+  }
   if (strcmp(mistake, "overflow") == 0) block[40] = 1;
   if (strcmp(mistake, "use_after_free") == 0) {
     free(block);
@@ -299,6 +428,7 @@ MESSAGES = {
     "double_free": r"sysalloc: block freed twice at 0x[0-9a-f]+ \(size class of 48 bytes\)",
     "interior": r"sysalloc: interior pointer freed at 0x[0-9a-f]+",
     "realloc_after_free": r"sysalloc: block freed twice at 0x[0-9a-f]+",
+    "realloc_after_free_large": r"sysalloc: block freed twice at 0x[0-9a-f]+",
 }
 MEMCHECK = {
     "overflow": "Invalid write of size 1",

@@ -83,13 +83,13 @@ class Heap {
   SYSALLOC_NOINLINE static void dealloc_rest(void* ptr, std::size_t size,
                                              std::size_t align) noexcept {
     if (ptr == nullptr) return;
+    // Of a call that fails here, for a new cache above all, the program hears nothing.
+    [[maybe_unused]] const os::KeepErrno keep;
     const std::uint8_t kind = map.kind(ptr);
-    if (kind == kind_free || (kind == kind_gone && Large::was_freed(ptr))) {
-      report_double_free(ptr, 0);
-    }
-    const bool may_be_behind = kind == kind_large || kind == kind_interior;
-    if (kind == kind_foreign || kind == kind_gone || (may_be_behind && Large::is_behind(ptr))) {
+    if (is_foreign(ptr, kind)) {
       dealloc_foreign(ptr, size, align);
+    } else if (kind == kind_free || kind == kind_gone) {
+      report_double_free(ptr, 0);
     } else if (kind == kind_large) {
       Large::dealloc(ptr, size);
     } else if (kind == kind_interior) {
@@ -102,6 +102,13 @@ class Heap {
       hints.set(ptr, kind);
       put(ptr, kind, size == 0 && scaled(kind) <= Deferred::max_class);
     }
+  }
+
+  /// Is `ptr`, of which the map says `kind`, what another allocator gave out?
+  static bool is_foreign(const void* ptr, std::uint8_t kind) noexcept {
+    if (kind == kind_gone) return !Large::was_freed(ptr);
+    if (kind == kind_large || kind == kind_interior) return Large::is_behind(ptr);
+    return kind == kind_foreign;
   }
 
   /// The bytes that the block at `ptr` holds; 0 when it is not of this heap.
@@ -195,7 +202,7 @@ class Heap {
 
   /// Puts a block back, behind others that were freed without their size if `deferred`.
   static void put(void* ptr, SizeClass c, bool deferred) noexcept {
-    ThreadCache* const cache = Threads::attach_to_free();
+    ThreadCache* const cache = Threads::attach();
     if (cache == nullptr) {
       Slabs::put_blocks(&ptr, 1, c);
     } else if (deferred) {

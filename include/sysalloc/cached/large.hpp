@@ -34,6 +34,10 @@ namespace sysalloc::detail::cached {
 /// with it: as much as glibc's largest mmap threshold (mallopt(3), M_MMAP_THRESHOLD).
 inline constexpr std::size_t huge_size = 32 * MiB;
 
+/// What the C library may keep of large blocks that were freed, as much as glibc ever does by
+/// itself (M_TRIM_THRESHOLD, twice the other): so what comes and goes stays resident.
+inline constexpr std::size_t idle_size = 2 * huge_size;
+
 template <class Heap>
 class LargeBlocks {
  public:
@@ -70,7 +74,9 @@ class LargeBlocks {
     publish(slab->size, size);
     Heap::map.set(base, units_of(size), kind_large, kind_interior, slab);
     bytes_.fetch_add(size, std::memory_order_relaxed);
-    mapped_.fetch_add(whole->size(), std::memory_order_relaxed);
+    const std::size_t all = mapped_.fetch_add(whole->size(), std::memory_order_relaxed);
+    const std::size_t most = all + whole->size();
+    if (most > peak_.load(std::memory_order_relaxed)) peak_.store(most, std::memory_order_relaxed);
     return reinterpret_cast<void*>(base);
   }
 
@@ -89,13 +95,14 @@ class LargeBlocks {
     if (slab.offset >= sizeof(std::uintptr_t)) mark_before(ptr) = mark_of(ptr);
     Heap::map.set(slab.base, units_of(slab.size), kind_gone, kind_foreign, nullptr);
     bytes_.fetch_sub(slab.size, std::memory_order_relaxed);
-    mapped_.fetch_sub(slab.asked, std::memory_order_relaxed);
+    const std::size_t left = mapped_.fetch_sub(slab.asked, std::memory_order_relaxed) - slab.asked;
     // glibc gives back by itself what it mapped for a block alone, as it does with all of this
     // size, but not a block that it cut out of free memory, of segments that went back to it above
     // all.
     if (slab.size >= huge_size && Heap::purges_pages()) os::release(slab.base, slab.size);
     Heap::Slabs::give_descriptor(&slab);
     Heap::backend().dealloc(memory, whole);
+    give_back(left);
   }
 
   /// Makes a block that is of `new_layout` where it is, of what is there: to grow it takes the room
@@ -160,6 +167,16 @@ class LargeBlocks {
   static std::size_t mapped() noexcept { return mapped_.load(std::memory_order_relaxed); }
 
  private:
+  /// `left` bytes of the backend's memory are in use. When that is half of what was, has the C
+  /// library give back what it keeps: it does so by itself only at the end of its heap, and what
+  /// lives there, of the program or of this heap, holds up all before it.
+  static void give_back(std::size_t left) noexcept {
+    std::size_t peak = peak_.load(std::memory_order_relaxed);
+    if (left > peak / 2 || peak - left < idle_size) return;
+    // By one of the threads that come here.
+    if (peak_.compare_exchange_strong(peak, left, std::memory_order_relaxed)) os::release_freed();
+  }
+
   static void* from_backend(Layout whole, bool zeroed) noexcept {
     return zeroed ? sysalloc::alloc_zeroed(Heap::backend(), whole) : Heap::backend().alloc(whole);
   }
@@ -192,6 +209,7 @@ class LargeBlocks {
 
   static inline constinit std::atomic<std::size_t> bytes_{0};
   static inline constinit std::atomic<std::size_t> mapped_{0};
+  static inline constinit std::atomic<std::size_t> peak_{0};  // of that, since memory went back
 };
 
 }  // namespace sysalloc::detail::cached

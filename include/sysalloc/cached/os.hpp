@@ -2,6 +2,7 @@
 // functions and types in the same order.
 //
 //   real_page_size           how large a page is
+//   KeepErrno                what a deallocation leaves as it was
 //   release                  gives pages back
 //   release_freed            has the C library do so
 //   expect_large_blocks      has it keep more

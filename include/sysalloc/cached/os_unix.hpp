@@ -39,7 +39,8 @@ inline std::size_t real_page_size() noexcept {
   return static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
-/// errno stays what it is: of operator delete nobody expects that it changes it.
+/// errno stays what it is: of operator delete nobody expects that it changes it, and free() may
+/// not.
 class KeepErrno {
  public:
   KeepErrno() noexcept : before_(errno) {}
@@ -88,11 +89,18 @@ inline void expect_large_blocks(std::size_t size) noexcept {
 #endif
 }
 
-/// Is there memory at `address`? Costs a system call (msync(2) says ENOMEM where there is none).
+/// Is there memory at `address`? Costs a system call: mincore(2) says ENOMEM where there is none.
+/// Not msync(2), at which a thread may be cancelled, in the middle of a deallocation.
 inline bool is_mapped(std::uintptr_t address) noexcept {
   const KeepErrno keep;
   const std::size_t page = real_page_size();
-  return msync(reinterpret_cast<void*>(address & ~(page - 1)), page, MS_ASYNC) == 0;
+  void* const begin = reinterpret_cast<void*>(address & ~(page - 1));
+#if defined(__linux__)
+  unsigned char is_resident = 0;
+  return mincore(begin, page, &is_resident) == 0;
+#else
+  return msync(begin, page, MS_ASYNC) == 0;
+#endif
 }
 
 /// Is a tool at work that must see every block by itself? The sanitizers bring their own symbols;
@@ -163,7 +171,8 @@ inline void at_fork(void (*before)(), void (*in_parent)(), void (*in_child)()) n
 
 /// A pointer of each thread; Policy::none() until it is set. When a thread that has set it ends, it
 /// is that again and Policy::at_end() is called with what it was, after the destructors of the
-/// thread's thread_local objects; it may be set again later.
+/// thread's thread_local objects. It is not set again then: of what is set in the last round of
+/// destructors of keys nobody would hear.
 template <class T, class Policy>
 class PerThread {
  public:
@@ -184,33 +193,23 @@ class PerThread {
 
   [[nodiscard]] static T* get() noexcept { return value_; }
 
-  /// False when the thread may set it no more: destructors of other pthread keys may bring it back
-  /// a few times, and POSIX has only so many rounds of them. Nor where the system had no key left.
+  /// False when the thread has set it or is at it, or the system had no key left.
   [[nodiscard]] static bool may_set() noexcept {
-    return times_set_ != max_times_set && !is_setting_ && has_key_.load(std::memory_order_acquire);
+    return !was_set_ && has_key_.load(std::memory_order_acquire);
   }
-
-  /// Has the thread ever set it?
-  [[nodiscard]] static bool was_set() noexcept { return times_set_ != 0; }
 
   /// False, and nothing is changed, when the system has no room for it.
   [[nodiscard]] static bool set(T* value) noexcept {
-    // The system may allocate here, which may be for this heap to do (override/malloc.cpp).
-    is_setting_ = true;
-    const bool done = pthread_setspecific(key_, value) == 0;
-    is_setting_ = false;
-    if (!done) return false;
-    ++times_set_;
+    // Before: the system may allocate here, which may be for this heap to do (override/malloc.cpp).
+    was_set_ = true;
+    if (pthread_setspecific(key_, value) != 0) return was_set_ = false;
     value_ = value;
     return true;
   }
 
  private:
-  static constexpr unsigned max_times_set = 4;
-
   SYSALLOC_THREAD_LOCAL T* value_ = Policy::none();
-  SYSALLOC_THREAD_LOCAL unsigned times_set_ = 0;
-  SYSALLOC_THREAD_LOCAL bool is_setting_ = false;
+  SYSALLOC_THREAD_LOCAL bool was_set_ = false;
   static inline constinit pthread_key_t key_{};
   static inline constinit std::atomic<bool> has_key_{false};
 };

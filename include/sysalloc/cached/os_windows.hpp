@@ -20,6 +20,9 @@ namespace sysalloc::detail::cached::os {
 /// The size of a page of memory, in bytes.
 [[nodiscard]] std::size_t real_page_size() noexcept;
 
+/// Nothing to keep: none of these functions changes errno, nor do those of the heap of the process.
+struct [[maybe_unused]] KeepErrno {};
+
 /// Tells the system that the contents of whole pages are of no use any more (MEM_RESET), so that it
 /// takes their memory when it needs some instead of writing them out. They can be used again at
 /// once, and hold anything then. Only advice: where it fails, the memory stays resident.
@@ -102,9 +105,6 @@ class PerThread {
 
   /// False when the thread may set it no more.
   [[nodiscard]] static bool may_set() noexcept { return has_slot_ && slot_.get() == nullptr; }
-
-  /// Has the thread ever set it?
-  [[nodiscard]] static bool was_set() noexcept { return has_slot_ && slot_.get() != nullptr; }
 
   /// False, and nothing is changed, when the system has no room for it.
   [[nodiscard]] static bool set(T* value) noexcept { return slot_.set(value); }

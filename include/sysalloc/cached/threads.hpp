@@ -1,11 +1,10 @@
 // Threads and their caches: who has one, and what becomes of it.
 //
 // A thread gets a cache at its first slow call for blocks that have a size class and gives it back
-// when it ends (os.hpp), after the destructors of thread_local objects; one that allocates later
-// still gets one again where the system lets it, and otherwise goes without. A cache that was given
-// back waits for the next thread, unless more wait already than threads have one. Those of threads
-// that the child of a fork does not have are its orphans: they are drained when a slab is needed
-// next.
+// when it ends (os.hpp), after the destructors of thread_local objects; what it does later still
+// goes without one. A cache that was given back waits for the next thread, unless more wait already
+// than threads have one. Those of threads that the child of a fork does not have are its orphans:
+// they are drained when a slab is needed next.
 
 #ifndef SYSALLOC_CACHED_THREADS_HPP_
 #define SYSALLOC_CACHED_THREADS_HPP_
@@ -44,15 +43,6 @@ class Threads {
     if (ThreadCache* const cache = own()) [[likely]]
       return cache;
     return attach_slow();
-  }
-
-  /// As above, to free a block. Not where the thread had a cache before: the C library frees the
-  /// last memory of a thread after the destructors of its keys (override/malloc.cpp), and a cache
-  /// that it got then nobody would hear of again.
-  static ThreadCache* attach_to_free() noexcept {
-    if (ThreadCache* const cache = own()) [[likely]]
-      return cache;
-    return ThreadBins::was_set() ? nullptr : attach_slow();
   }
 
   /// The cache of the calling thread, if it has one.
