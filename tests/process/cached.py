@@ -256,7 +256,7 @@ static void come_and_go() {
 }
 int main() {
   // As a vector does that grows.
-  ::operator delete(::operator new(1 << 20));
+  ::operator delete(::operator new(400 << 10));
   come_and_go();
   const long before = page_faults();
   for (int i = 0; i < 100; ++i) come_and_go();

@@ -81,8 +81,10 @@ inline void release_freed() noexcept {
 inline void expect_large_blocks(std::size_t size) noexcept {
 #if defined(__GLIBC__)
   const KeepErrno keep;
+  // Of 32 bits it learns nothing from what is larger.
+  constexpr std::size_t most = sizeof(void*) == 8 ? std::size_t{32} << 20 : std::size_t{508} << 10;
   // Or else compilers see that nothing is done with it.
-  void* volatile block = std::malloc(size);
+  void* volatile block = std::malloc(size < most ? size : most);
   std::free(block);
 #else
   static_cast<void>(size);
