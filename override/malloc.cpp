@@ -10,8 +10,6 @@
 // pthread_setspecific, in the last breath of a thread. What Cached does about that is said in
 // cached/threads.hpp.
 
-#include <unistd.h>
-
 #include <bit>
 #include <cerrno>
 #include <cstddef>
@@ -28,6 +26,7 @@ namespace {
 using sysalloc::Layout;
 using sysalloc::System;
 namespace cached = sysalloc::detail::cached;
+using cached::os::real_page_size;
 using Heap = cached::Heap<System>;
 constexpr sysalloc::Cached<> heap;
 
@@ -62,8 +61,6 @@ bool product(std::size_t count, std::size_t size, std::size_t& bytes) noexcept {
   errno = ENOMEM;
   return false;
 }
-
-std::size_t real_page_size() noexcept { return cached::os::real_page_size(); }
 
 /// A block of this heap that has room for `usable` bytes.
 void* resize(void* ptr, std::size_t usable, std::size_t size) noexcept {
