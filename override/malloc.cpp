@@ -113,7 +113,7 @@ SYSALLOC_EXPORT void* realloc(void* ptr, std::size_t size) noexcept {
   }
   if (const std::size_t usable = Heap::own_usable_size(ptr)) return resize(ptr, usable, size);
   // One that was freed, or lies within a block: the program ends with a message.
-  if (!Heap::is_foreign(ptr, Heap::map.kind(ptr))) free(ptr);
+  if (!Heap::is_foreign(ptr, Heap::map.kind(ptr))) Heap::dealloc_rest(ptr, 0, System::min_align);
   return sysalloc::detail::c_library::realloc(ptr, size);
 }
 
