@@ -84,8 +84,8 @@ int main() {
 }
 """
 
-# Threads that come and go, with what makes the C library allocate for them: many keys, errors of
-# the loader. Prints by how many KiB it grew after the first of them.
+# Threads that come and go, each of which does what run() says, after prepare(). Prints by how many
+# KiB the program grew after the first of them.
 THREADS = r"""
 #include <dlfcn.h>
 #include <pthread.h>
@@ -93,17 +93,8 @@ THREADS = r"""
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-enum { key_count = 100 };
-static pthread_key_t keys[key_count];
-static void* run(void* unused) {
-  for (int i = 0; i < key_count; ++i) pthread_setspecific(keys[i], malloc(50));
-  if (dlopen("/there/is/none", RTLD_NOW) == NULL) dlerror();
-  dlopen("/there/is/none/either", RTLD_NOW);
-  char* const text = malloc(300);
-  strerror_r(12345, text, 300);
-  free(text);
-  return unused;
-}
+static void prepare(void);
+static void* run(void* unused);
 static long resident(void) {
   long size = 0, pages = 0;
   FILE* const file = fopen("/proc/self/statm", "r");
@@ -121,12 +112,49 @@ static void round_of(int count) {
   }
 }
 int main(void) {
-  for (int i = 0; i < key_count; ++i) pthread_key_create(&keys[i], free);
+  prepare();
   round_of(100);
   const long before = resident();
   round_of(1000);
   printf("%ld\n", resident() - before);
   return 0;
+}
+"""
+
+# What makes the C library allocate for a thread: many keys, errors of the loader.
+MANY_KEYS = THREADS + r"""
+enum { key_count = 100 };
+static pthread_key_t keys[key_count];
+static void prepare(void) {
+  for (int i = 0; i < key_count; ++i) pthread_key_create(&keys[i], free);
+}
+static void* run(void* unused) {
+  for (int i = 0; i < key_count; ++i) pthread_setspecific(keys[i], malloc(50));
+  if (dlopen("/there/is/none", RTLD_NOW) == NULL) dlerror();
+  dlopen("/there/is/none/either", RTLD_NOW);
+  char* const text = malloc(300);
+  strerror_r(12345, text, 300);
+  free(text);
+  return unused;
+}
+"""
+
+# A key whose destructor sets it again until the last round, and allocates then.
+LAST_ROUND = THREADS + r"""
+static pthread_key_t key;
+static void end(void* value) {
+  char* const round = value;
+  if (++*round < 4) {
+    pthread_setspecific(key, round);
+    return;
+  }
+  for (size_t size = 1; size < 5000; size += 100) free(memset(malloc(size), 1, size));
+  free(round);
+}
+static void prepare(void) { pthread_key_create(&key, end); }
+static void* run(void* unused) {
+  pthread_setspecific(key, calloc(1, 1));
+  return unused;
 }
 """
 
@@ -184,28 +212,6 @@ int main(void) {
   _exit(0);
 }
 """
-
-# A key whose destructor sets it again until the last round, and allocates then. Prints by how many
-# KiB the program grew.
-LAST_ROUND = THREADS[: THREADS.index("enum")] + r"""
-static pthread_key_t key;
-static void end(void* value) {
-  char* const round = value;
-  if (++*round < 4) {
-    pthread_setspecific(key, round);
-    return;
-  }
-  for (size_t size = 1; size < 5000; size += 100) free(memset(malloc(size), 1, size));
-  free(round);
-}
-static void* run(void* unused) {
-  pthread_setspecific(key, calloc(1, 1));
-  return unused;
-}
-""" + THREADS[THREADS.index("static long resident") :].replace(
-    "  for (int i = 0; i < key_count; ++i) pthread_key_create(&keys[i], free);\n",
-    "  pthread_key_create(&key, end);\n",
-)
 
 # A thread that only frees, without address space for a cache of its own.
 FREES = r"""
@@ -348,7 +354,7 @@ class Programs(support.TestCase):
         self.assertEqual(self.check([program], env=self.env).stdout, "done\n")
 
     def test_threads_that_come_and_go_leave_nothing(self):
-        grown = self.check([self.c_program(THREADS)], env=self.env).stdout
+        grown = self.check([self.c_program(MANY_KEYS)], env=self.env).stdout
         self.assertLess(int(grown), 2048)
 
     def test_threads_that_allocate_to_the_very_end_leave_nothing(self):
@@ -368,7 +374,7 @@ class Programs(support.TestCase):
     def test_setting_a_key_allocates(self):
         keys = self.build("-shared", "-fPIC", "-x", "c", self.write("keys.c", KEYS),
                           output="keys.so")
-        program = self.c_program(THREADS)
+        program = self.c_program(MANY_KEYS)
         env = support.environment(LD_PRELOAD=f"{keys}:{SHARED}")
         self.assertLess(int(self.check([program], env=env).stdout), 2048)
 
