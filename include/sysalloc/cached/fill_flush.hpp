@@ -168,10 +168,6 @@ class FillFlush {
     if (cache.magazine[c].load(std::memory_order_relaxed) != nullptr) {
       cache.resting[c] = ThreadCache::magazine_rest;
     }
-    // A block that was freed twice may wait there while the other one goes.
-    put_deferred(cache, [c](const Deferred::Entry& entry) {
-      return entry.size_class.load(std::memory_order_relaxed) == scaled(c);
-    });
     const std::size_t count = cache.count(c);
     // Of a magazine no more than the class's own array takes.
     const std::size_t keep =
@@ -180,6 +176,7 @@ class FillFlush {
     std::memcpy(newest.data(), cache.slots(c) + (count - keep), keep * sizeof(void*));
     cache.set_count(c, count - keep);
     empty(cache, c);
+    Slabs::check_kept(newest.data(), keep, c);
     std::memcpy(cache.slots(c), newest.data(), keep * sizeof(void*));
     cache.set_count(c, keep);
     cache.set_limit(c, (std::min)(cache.room(c), ThreadCache::streak_limit));
@@ -223,6 +220,10 @@ class FillFlush {
 
   /// Empties the bin of a class.
   SYSALLOC_NOINLINE static void empty(ThreadCache& cache, SizeClass c) noexcept {
+    // A block that was freed twice may wait there while the other one goes.
+    put_deferred(cache, [c](const Deferred::Entry& entry) {
+      return entry.size_class.load(std::memory_order_relaxed) == scaled(c);
+    });
     do {
       const std::size_t count = cache.count(c);
       cache.set_count(c, 0);

@@ -104,7 +104,8 @@ struct alignas(64) Slab : ListNode {
   [[nodiscard]] static std::uint32_t owner_of(std::size_t shard, SizeClass c) noexcept {
     return static_cast<std::uint32_t>(shard << 8 | c);
   }
-  [[nodiscard]] std::size_t shard() const noexcept { return owner >> 8; }
+  [[nodiscard]] static std::size_t shard_of(std::uint32_t owner) noexcept { return owner >> 8; }
+  [[nodiscard]] std::size_t shard() const noexcept { return shard_of(owner); }
   [[nodiscard]] SizeClass size_class() const noexcept { return static_cast<SizeClass>(owner); }
 
   [[nodiscard]] std::uint64_t* words() noexcept {
@@ -203,6 +204,10 @@ struct alignas(64) Slab : ListNode {
   /// The number of the block that begins at `ptr`; info.blocks or more when none does.
   [[nodiscard]] std::uint64_t index_of(const ClassInfo& info, const void* ptr) const noexcept {
     return info.index_of(reinterpret_cast<std::uintptr_t>(ptr) - base);
+  }
+
+  [[nodiscard]] bool is_free(std::uint64_t index) noexcept {
+    return (words()[index / word_bits] >> index % word_bits & 1) != 0;
   }
 
   /// Marks a block free. False, and nothing is changed, when it was.

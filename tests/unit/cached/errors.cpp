@@ -121,6 +121,35 @@ void check_freed_twice(std::byte* ptr, std::size_t size, bool sized) {
   CHECK(ending.says("sysalloc: block freed twice at " + address(ptr)));
 }
 
+std::size_t blocks_cached(std::size_t size) {
+  for (const sysalloc::CachedStats::Class& of : Heap::stats().classes) {
+    if (of.size >= size) return of.blocks_cached;
+  }
+  return 0;
+}
+
+// Frees `blocks` of `size` bytes, that at `chosen` a second time `apart` blocks later, and no more
+// when a batch of them has left the cache after that. Finds that said.
+void check_twice_in_batch(const std::vector<std::byte*>& blocks, std::size_t size,
+                          std::size_t chosen, std::size_t apart) {
+  CAPTURE(chosen);
+  CAPTURE(apart);
+  const Ending ending = end_of([&] {
+    std::size_t before = 0;
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      heap.dealloc(blocks[i], layout(size));
+      if (i == chosen + apart) heap.dealloc(blocks[chosen], layout(size));
+      if (i < chosen + apart) continue;
+      const std::size_t cached = blocks_cached(size);
+      if (cached < before) break;
+      before = cached;
+    }
+  });
+  CAPTURE(ending.text);
+  CHECK(ending.aborted());
+  CHECK(ending.says("sysalloc: block freed twice at " + address(blocks[chosen])));
+}
+
 }  // namespace
 
 TEST_CASE("a block freed twice") {
@@ -264,6 +293,48 @@ TEST_CASE("a block freed twice is found when a full cache is flushed by the prog
   CHECK(ending.aborted());
   CHECK(ending.says("sysalloc: block freed twice at " + address(ptr)));
   heap.dealloc(ptr, layout(100));
+}
+
+TEST_CASE("a block freed twice, one of which leaves the cache while the other is kept") {
+  std::vector<std::byte*> blocks;
+  for (int i = 0; i < 50'000; ++i) blocks.push_back(alloc(100));
+  // Of nearer ones both may be kept.
+  constexpr std::size_t kept = sysalloc::detail::cached::ThreadCache::streak_keep;
+  for (std::size_t apart = kept; apart < 128; apart += 5) {
+    check_twice_in_batch(blocks, 100, blocks.size() / 2, apart);
+  }
+  for (std::byte* const block : blocks) heap.dealloc(block, layout(100));
+}
+
+TEST_CASE("the same, of blocks with a slab to themselves") {
+  constexpr std::size_t size = 48 << 10;
+  std::vector<std::byte*> blocks;
+  for (int i = 0; i < 20; ++i) blocks.push_back(alloc(size));
+  for (std::size_t chosen = 8; chosen < 12; ++chosen) {
+    for (std::size_t apart = 1; apart < 4; ++apart) {
+      check_twice_in_batch(blocks, size, chosen, apart);
+    }
+  }
+  for (std::byte* const block : blocks) heap.dealloc(block, layout(size));
+}
+
+TEST_CASE("a block freed twice, once without its size, one of which leaves as the heap grows") {
+  std::vector<std::byte*> blocks;
+  for (int i = 0; i < 100; ++i) blocks.push_back(alloc(2000));
+  for (const bool sized_first : {true, false}) {
+    CAPTURE(sized_first);
+    const Ending ending = end_of([&] {
+      if (sized_first) heap.dealloc(blocks[50], layout(2000));
+      heap.dealloc_unsized(blocks[50], 8);
+      if (!sized_first) heap.dealloc(blocks[50], layout(2000));
+      for (int i = 0; i < 40; ++i) alloc(900'000);
+      for (int i = 0; i < 4000; ++i) alloc(512);
+    });
+    CAPTURE(ending.text);
+    CHECK(ending.aborted());
+    CHECK(ending.says("sysalloc: block freed twice at " + address(blocks[50])));
+  }
+  for (std::byte* const block : blocks) heap.dealloc(block, layout(2000));
 }
 
 TEST_CASE("a pointer into a block") {
