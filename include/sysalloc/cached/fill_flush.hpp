@@ -157,6 +157,7 @@ class FillFlush {
       cache.spare = spare->below;
       return spare;
     }
+    if (Magazine* const spare = Heap::Threads::spare_magazine()) return spare;
     auto* const magazine = static_cast<Magazine*>(Slabs::alloc_metadata(sizeof(Magazine)));
     if (magazine != nullptr) magazine->bottom = nullptr;
     return magazine;

@@ -89,7 +89,7 @@ class Purging {
           if (shard.partial[c].empty()) break;
           slab = static_cast<Slab*>(shard.partial[c].next);
           slab->unlink();
-          slab->in_transit = true;
+          slab->state = SlabState::in_transit;
           std::memcpy(free_words.data(), slab->words(),
                       Slab::word_count(info.blocks) * sizeof(std::uint64_t));
         }
@@ -108,7 +108,7 @@ class Purging {
         while (!done.empty()) {
           auto* const slab = static_cast<Slab*>(done.next);
           slab->unlink();
-          slab->in_transit = false;
+          slab->state = SlabState::in_shard;
           const bool retires = slab->used() == 0 && (why == Why::all || !shard.partial[c].empty());
           if (retires) {
             Slabs::retire(shard, *slab, info, empties);
@@ -121,6 +121,7 @@ class Purging {
     }
     const std::lock_guard lock(shard.mutex);
     shard.purge_mark = shard.resident_free();
+    shard.used_mark = shard.used_bytes();
     // What went so that something else had room is no sign that more should lie idle.
     if (why == Why::to_grow) shard.gave_to_grow += gave;
     if (why == Why::much_free) {

@@ -41,8 +41,9 @@ inline constexpr std::size_t few_slabs = 32 * MiB;
 
 struct alignas(64) Shard {
   Mutex mutex;
-  std::array<List, class_count> partial{};         // slabs with a free block
-  std::array<ListNode*, class_count> spare{};      // descriptors without memory
+  std::array<List, class_count> partial{};  // slabs with a free block
+  // Descriptors without memory, by the words of their bitmap.
+  std::array<ListNode*, unit_size / smallest_size / word_bits + 1> spare{};
   std::array<std::uint32_t, class_count> slabs{};  // with memory
   std::array<std::size_t, class_count> free{};     // blocks free in them
   std::size_t slab_bytes = 0;                      // of the slabs with memory
@@ -50,6 +51,7 @@ struct alignas(64) Shard {
   std::size_t purged_bytes = 0;                    // of these, in pages that are not resident
   std::size_t tail_bytes = 0;    // of what lies behind blocks with a slab to themselves, resident
   std::size_t purge_mark = 0;    // resident_free() when pages were last given back, or less
+  std::size_t used_mark = 0;     // used_bytes() then, or the most since
   std::size_t next_mark = 0;     // of what the slabs occupy
   std::size_t gave_to_grow = 0;  // of pages given back so that the heap need not grow
   std::size_t in_vain = 0;       // resident_free() when last there was hardly a whole page in it
@@ -92,6 +94,9 @@ struct alignas(64) Shard {
     return tail_bytes > (std::max)(4 * MiB, slab_bytes / 32);
   }
 
+  /// The bytes of slabs that are in no free block.
+  [[nodiscard]] std::size_t used_bytes() const noexcept { return slab_bytes - free_bytes; }
+
   /// The free bytes in slabs that still occupy memory.
   [[nodiscard]] std::size_t resident_free() const noexcept {
     // A page that was given back can hold the rest of a slab that is no block, too.
@@ -104,6 +109,10 @@ struct alignas(64) Shard {
   [[nodiscard]] bool has_much_free(std::size_t shards) noexcept {
     const std::size_t idle = resident_free();
     const std::size_t more = step(shards);
+    if (used_mark < used_bytes()) used_mark = used_bytes();
+    // The last that is freed may be what held most pages, and is less than a step. So also when
+    // half is left of what was in use then.
+    if (idle > more && used_bytes() < used_mark / 2) return true;
     if (idle <= purge_mark + more) return false;
     if (idle > in_vain + more) return true;
     // As much as when it was in vain, of blocks that come and go between others. Not for ever: they

@@ -80,8 +80,16 @@ inline bool set_bit(std::uint64_t& word, std::size_t index) noexcept {
 #endif
 }
 
+/// Where a slab is, beside its blocks.
+enum class SlabState : std::uint8_t {
+  apart,       // made or taken apart by a thread: no shard counts it, and no block of it is out
+  in_shard,    // in the list of those with a free block, or full
+  in_transit,  // out of that list while the system is called about its pages
+};
+
 /// The descriptor of a slab, of a span with one block, or of a large block. Comes from the metadata
-/// of the heap, with room for the bitmap of its class behind it; is reused for the same class only.
+/// of the heap, with room for the bitmap of its class behind it; is reused only where that is as
+/// long.
 struct alignas(64) Slab : ListNode {
   std::uintptr_t base;         // of the first block
   std::size_t size;            // of the memory, in bytes
@@ -97,7 +105,7 @@ struct alignas(64) Slab : ListNode {
     bool has_idle_tail;    // is what lies behind its only block counted in Shard::tail_bytes?
     std::uint16_t offset;  // of a large block: where it begins in what the backend gave
   };
-  bool in_transit;           // out of its list while the system is called about its pages
+  SlabState state;
   std::uint8_t align_shift;  // of a large block: the alignment asked of the backend
 
   /// In one number, for whoever puts a block back has to compare both.
@@ -138,10 +146,15 @@ struct alignas(64) Slab : ListNode {
     beyond = used - until_change;
   }
 
-  /// Notes that nothing of a slab that was just filled is resident. Of one block all is taken for
-  /// it, and may be more than there are bits for.
-  void mark_purged(const ClassInfo& info) noexcept {
-    if (info.blocks != 1) purged = bits(0, size / page_size);
+  /// Notes that of a slab that was just filled only the units with a bit in `dirty` are resident.
+  /// Of one block all is taken for it, and may be more than there are bits for.
+  void mark_purged(const ClassInfo& info, std::uint64_t dirty) noexcept {
+    if (info.blocks == 1) return;
+    constexpr std::size_t pages = unit_size / page_size;
+    purged = bits(0, size / page_size);
+    for (; dirty != 0; dirty &= dirty - 1) {
+      purged &= ~bits(static_cast<std::size_t>(std::countr_zero(dirty)) * pages, pages);
+    }
   }
 
   /// A bit for each unit of which anything is resident.

@@ -63,6 +63,7 @@ class Slabs {
     const ClassInfo& info = class_info[c];
     if (slab->has_idle_tail) trim_tail(shard, *slab, info);
     const std::lock_guard lock(shard.mutex);
+    slab->state = SlabState::in_shard;
     ++shard.slabs[c];
     shard.slab_bytes += slab->size;
     // Taken from before it is linked: the slab serves this thread whatever others take meanwhile.
@@ -115,20 +116,21 @@ class Slabs {
   }
 
   // -------------------------------------------------------------------------------------------
-  // Descriptors, kept by shard and class; those of large blocks are of class 0.
+  // Descriptors, kept by shard and length; those of large blocks are of class 0.
 
   /// nullptr without memory. All that is set is what it is of, and that it is in no list.
   static Slab* take_descriptor(std::size_t shard_index, SizeClass c) noexcept {
     Shard& shard = shards_[shard_index];
+    const std::size_t words = Slab::word_count(class_info[c].blocks);
     {
       const std::lock_guard lock(shard.mutex);
-      if (ListNode* const node = shard.spare[c]) {
-        shard.spare[c] = node->next;
-        node->next = nullptr;
-        return static_cast<Slab*>(node);
+      if (ListNode*& first = shard.spare[words]) {
+        auto* const slab = static_cast<Slab*>(std::exchange(first, first->next));
+        slab->next = nullptr;
+        slab->owner = Slab::owner_of(shard_index, c);
+        return slab;
       }
     }
-    const std::size_t words = Slab::word_count(class_info[c].blocks);
     void* const memory = alloc_metadata(sizeof(Slab) + words * sizeof(std::uint64_t));
     if (memory == nullptr) return nullptr;
     auto* const slab = static_cast<Slab*>(memory);
@@ -193,15 +195,20 @@ class Slabs {
     for (Shard& shard : shards_in_use()) shard.mutex.unlock_after_fork();
   }
 
-  /// In the child of a fork, before that: makes the slabs and units of which other threads were
-  /// giving pages back free again.
+  /// In the child of a fork, before that: makes the slabs and units that other threads had in hand
+  /// free again.
   SYSALLOC_COLD static void recover() noexcept {
     for (SpanHeap& spans : span_heaps_) {
       spans.recover([](Slab& slab) {
-        if (!slab.in_transit) return;
-        slab.in_transit = false;
-        slab.next = slab.prev = nullptr;
-        shards_[slab.shard()].partial[slab.size_class()].push_back(&slab);
+        if (slab.state == SlabState::in_transit) {
+          slab.state = SlabState::in_shard;
+          slab.next = slab.prev = nullptr;
+          shards_[slab.shard()].partial[slab.size_class()].push_back(&slab);
+        }
+        if (slab.state != SlabState::apart) return false;
+        forget(slab);
+        keep_descriptor(shards_[slab.shard()], &slab);
+        return true;
       });
     }
   }
@@ -263,8 +270,7 @@ class Slabs {
     Span span = spans.take_dirty(info.units);
     if (!span && Heap::Threads::give_up_magazines()) span = spans.take_dirty(info.units);
     if (!span && Heap::Purging::reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
-    const bool resident{span};
-    if (!resident) {
+    if (!span) {
       spans.purge_instead(info.units);
       span = spans.take(info.units);
     }
@@ -276,11 +282,11 @@ class Slabs {
     slab->base = span.base;
     slab->segment = span.segment;
     slab->size = info.units * unit_size;
-    slab->in_transit = false;
+    slab->state = SlabState::apart;
     const bool has_tail = info.blocks == 1 && info.size != slab->size;
-    slab->has_idle_tail = has_tail && resident && Heap::purges_pages();
+    slab->has_idle_tail = has_tail && span.dirty != 0 && Heap::purges_pages();
     slab->fill(info);
-    if (!resident && Heap::purges_pages()) slab->mark_purged(info);
+    if (Heap::purges_pages()) slab->mark_purged(info, span.dirty);
     Heap::map.set(span.base, info.units, c,
                   info.size > max_slab_size ? std::uint8_t{kind_interior} : c, slab);
     for_each_unit(*slab, [c](const void* unit) { Heap::hints.set(unit, c); });
@@ -296,8 +302,16 @@ class Slabs {
     }
   }
 
+  /// Has hints and map know nothing of a slab that is taken apart. First the hints: what the map
+  /// calls free, the child of a fork takes back.
+  static void forget(const Slab& slab) noexcept {
+    for_each_unit(slab, [](const void* unit) { Heap::hints.clear(unit); });
+    Heap::map.set(slab.base, class_info[slab.size_class()].units, kind_free, kind_free, nullptr);
+  }
+
   static void keep_descriptor(Shard& shard, Slab* slab) noexcept {
-    slab->next = std::exchange(shard.spare[slab->size_class()], slab);
+    slab->next =
+        std::exchange(shard.spare[Slab::word_count(class_info[slab->size_class()].blocks)], slab);
   }
 
   static constexpr std::size_t sorted_blocks = 128;
@@ -432,7 +446,7 @@ class Slabs {
   }
 
   static void change_list(Shard& shard, Slab& slab, const ClassInfo& info, List& empties) noexcept {
-    if (slab.in_transit) return;
+    if (slab.state == SlabState::in_transit) return;
     List& list = shard.partial[slab.size_class()];
     if (slab.used() == 0 && (info.blocks == 1 || has_other(list, slab))) {
       retire(shard, slab, info, empties);
@@ -452,10 +466,13 @@ class Slabs {
                                        List& empties) noexcept {
     const SizeClass c = slab.size_class();
     if (slab.linked()) slab.unlink();
+    slab.state = SlabState::apart;
     --shard.slabs[c];
     shard.slab_bytes -= slab.size;
     if (slab.has_idle_tail) shard.tail_bytes -= slab.size - info.size;
     shard.forget_free(c, info.blocks, slab.purged_bytes());
+    // What was free in it for nothing is so no more.
+    shard.in_vain -= (std::min)(shard.in_vain, std::size_t{info.blocks} * info.size);
     empties.push_back(&slab);
   }
 
@@ -464,12 +481,10 @@ class Slabs {
     if (empties.empty()) return;
     for (ListNode* node = empties.next; node != &empties; node = node->next) {
       const auto* const slab = static_cast<Slab*>(node);
-      const std::size_t units = class_info[slab->size_class()].units;
-      // First the hints: what the map calls free, the child of a fork takes back (recover()).
-      for_each_unit(*slab, [](const void* unit) { Heap::hints.clear(unit); });
-      Heap::map.set(slab->base, units, kind_free, kind_free, nullptr);
-      SpanHeap& spans = spans_of(slab->shard());
-      spans.give({.base = slab->base, .segment = slab->segment}, units, slab->dirty_units());
+      forget(*slab);
+      spans_of(slab->shard())
+          .give({.base = slab->base, .segment = slab->segment, .dirty = slab->dirty_units()},
+                class_info[slab->size_class()].units);
     }
     const std::lock_guard lock(shard.mutex);
     while (!empties.empty()) {

@@ -74,10 +74,11 @@ struct SpanCounts {
   std::size_t mapped = 0, dirty = 0;
 };
 
-/// A run of units: where it is, and the segment it belongs to.
+/// A run of units: where it is, the segment it belongs to, and a bit for each that is resident.
 struct Span {
   std::uintptr_t base = 0;
   Segment* segment = nullptr;
+  std::uint64_t dirty = 0;
 
   [[nodiscard]] explicit operator bool() const noexcept { return base != 0; }
 };
@@ -118,17 +119,16 @@ class SpanHeap {
     return {};
   }
 
-  /// Gives a span of this heap back, and memory to the system if that is now too much. `dirty` has
-  /// a bit for each of its units that is resident.
-  void give(Span span, std::size_t units, std::uint64_t dirty) noexcept {
+  /// Gives a span of this heap back, and memory to the system if that is now too much.
+  void give(Span span, std::size_t units) noexcept {
     std::size_t keep = 0;
     {
       const std::lock_guard lock(mutex);
       const std::uint64_t mask = span_mask(span, units);
       span.segment->free |= mask;
-      span.segment->dirty |= dirty << first_unit(span);
+      span.segment->dirty |= span.dirty << first_unit(span);
       used_units_ -= units;
-      dirty_units_ += static_cast<std::size_t>(std::popcount(dirty));
+      dirty_units_ += static_cast<std::size_t>(std::popcount(span.dirty));
       relink(span.segment);
       const std::size_t limit = dirty_limit();
       if (dirty_units_ <= limit) return;
@@ -159,6 +159,7 @@ class SpanHeap {
         hold(segment, taken);
         if (whole) {
           unlink(segment);
+          leaving_.push_back(segment);
           --segments_;
         }
       }
@@ -171,6 +172,7 @@ class SpanHeap {
       Heap::backend().dealloc(reinterpret_cast<void*>(segment->base), segment_layout());
       gave_segment = true;
       const std::lock_guard lock(mutex);
+      segment->unlink();
       spare_.push_front(segment);
     }
   }
@@ -203,7 +205,8 @@ class SpanHeap {
   }
 
   /// For the child of a fork, which has no other threads: takes back the free units that one of
-  /// those had in hand, and calls `f` with each slab here. The lock is held.
+  /// those had in hand. Calls `f` with each slab here, which says whether its units are free, too.
+  /// The lock is held.
   template <class F>
   void recover(F f) noexcept {
     List all;
@@ -214,6 +217,14 @@ class SpanHeap {
         all.push_back(segment);
       }
     }
+    while (!leaving_.empty()) {
+      auto* const segment = static_cast<Segment*>(leaving_.next);
+      segment->unlink();
+      // The backend may have it already otherwise.
+      if (Heap::map.kind(reinterpret_cast<const void*>(segment->base)) != kind_free) continue;
+      ++segments_;
+      all.push_back(segment);
+    }
     used_units_ = dirty_units_ = 0;
     while (!all.empty()) {
       auto* const segment = static_cast<Segment*>(all.next);
@@ -221,13 +232,16 @@ class SpanHeap {
         if ((segment->free & bits(i, 1)) != 0) continue;
         const std::uintptr_t base = segment->base + i * unit_size;
         const auto* const address = reinterpret_cast<const void*>(base);
+        std::size_t units = 0;
         if (Heap::map.kind(address) == kind_free) {
-          segment->free |= bits(i, 1);
-          segment->dirty |= bits(i, 1);
+          units = 1;
         } else if (Slab* const slab = Heap::map.slab(address);
-                   slab != nullptr && slab->base == base) {
-          f(*slab);
+                   slab != nullptr && slab->base == base && f(*slab)) {
+          units = slab->size / unit_size;
         }
+        if (units == 0) continue;
+        segment->free |= bits(i, units);
+        segment->dirty |= bits(i, units);
       }
       segment->unlink();
       link(segment);
@@ -329,11 +343,12 @@ class SpanHeap {
 
   // Takes the lowest of the runs of free units that begin at the bits of `starts`.
   Span take_at(Segment* segment, std::uint64_t starts, std::size_t units) noexcept {
-    const Span span{
-        .base = segment->base + static_cast<std::size_t>(std::countr_zero(starts)) * unit_size,
-        .segment = segment};
-    const std::uint64_t mask = span_mask(span, units);
-    const auto dirty = static_cast<std::size_t>(std::popcount(segment->dirty & mask));
+    const auto first = static_cast<std::size_t>(std::countr_zero(starts));
+    const std::uint64_t mask = bits(first, units);
+    const Span span{.base = segment->base + first * unit_size,
+                    .segment = segment,
+                    .dirty = (segment->dirty & mask) >> first};
+    const auto dirty = static_cast<std::size_t>(std::popcount(span.dirty));
     dirty_units_ -= dirty;
     patience_.brought(units - dirty, bounds());
     segment->free &= ~mask;
@@ -400,6 +415,7 @@ class SpanHeap {
 
   std::array<List, max_span_units + 1> lists_{};  // by longest free run
   List dirty_{};                                  // those with dirty units, whole ones first
+  List leaving_{};                                // those on their way back to the backend
   List spare_{};                                  // descriptors of segments that were given back
   Idle idle_;
   Patience patience_;

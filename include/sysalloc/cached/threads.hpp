@@ -81,8 +81,7 @@ class Threads {
   // The caches of threads that are no more.
 
   /// Gives the caches of threads that ended back to the backend, but `keep` of them. Their
-  /// magazines go to the calling thread, or if that has no cache, to one that stays; the last stays
-  /// with them.
+  /// magazines wait for any thread.
   static void free_unused(std::size_t keep) noexcept {
     for (;;) {
       ThreadCache* cache = nullptr;
@@ -90,20 +89,23 @@ class Threads {
         const std::lock_guard lock(registry_mutex_);
         if (unused_count_ <= keep) return;
         cache = take_unused();
-        ThreadCache* const to = own() != nullptr ? own() : unused_caches_;
-        if (cache->spare != nullptr && to == nullptr) {
-          keep_unused(cache);
-          return;
-        }
         while (Magazine* const magazine = cache->spare) {
           cache->spare = magazine->below;
-          magazine->below = to->spare;
-          to->spare = magazine;
+          magazine->below = spare_magazines_;
+          spare_magazines_ = magazine;
         }
       }
       Heap::backend().dealloc(cache->memory, ThreadCache::layout());
       thread_caches_.fetch_sub(1, std::memory_order_relaxed);
     }
+  }
+
+  /// A magazine that no thread has; nullptr when there is none.
+  static Magazine* spare_magazine() noexcept {
+    const std::lock_guard lock(registry_mutex_);
+    Magazine* const magazine = spare_magazines_;
+    if (magazine != nullptr) spare_magazines_ = magazine->below;
+    return magazine;
   }
 
   /// Drains an orphan. False when there is none.
@@ -257,6 +259,7 @@ class Threads {
   static inline constinit std::size_t cache_count_ = 0;  // in that list
   static inline constinit ThreadCache* unused_caches_ = nullptr;
   static inline constinit std::size_t unused_count_ = 0;  // in that list
+  static inline constinit Magazine* spare_magazines_ = nullptr;
   static inline constinit std::atomic<ThreadCache*> orphans_{nullptr};
   static inline constinit std::atomic<std::size_t> thread_caches_{0};  // of all three
 };

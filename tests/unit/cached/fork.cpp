@@ -91,8 +91,10 @@ void allocate_in_handler() {
   pthread_atfork(allocate_in_handler, allocate_in_handler, allocate_in_handler);
 }
 
-// The thread that gives memory back waits in the system while this is set.
+// The thread that gives memory back waits in the system while this is set, in the call after so
+// many.
 std::atomic<bool> held_in_madvise{false};
+std::atomic<int> calls_before{0};
 std::atomic<int> in_madvise{0};
 
 }  // namespace
@@ -100,8 +102,7 @@ std::atomic<int> in_madvise{0};
 // In the place of the C library's.
 extern "C" int madvise(void* address, std::size_t size, int advice) noexcept {
   if (held_in_madvise) {
-    // Not the first call, so that there are slabs that it is done with.
-    if (++in_madvise > 20) {
+    if (++in_madvise > calls_before) {
       while (held_in_madvise) std::this_thread::yield();
     }
   }
@@ -116,8 +117,10 @@ TEST_CASE("what a thread was giving back to the system is not lost to a child") 
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     if (i % 64 != 0) heap.dealloc(blocks[i], layout(size));
   }
-  held_in_madvise = true;
+  // Not the first call, so that there are slabs that it is done with.
+  calls_before = 20;
   in_madvise = 0;
+  held_in_madvise = true;
   std::atomic<bool> purged{false};
   std::thread other([&] {
     Heap::purge();
@@ -151,6 +154,43 @@ TEST_CASE("what a thread was giving back to the system is not lost to a child") 
   CHECK(status == 0);
   for (std::size_t i = 0; i < blocks.size(); i += 64) heap.dealloc(blocks[i], layout(size));
   CHECK(Heap::stats().live == 0);
+}
+
+TEST_CASE("slabs that a thread was taking apart are not lost to a child") {
+  using H = tests::Heap<3>;
+  // Each has a slab of a unit to itself, and ten segments are full of them.
+  constexpr std::size_t size = 60 << 10;
+  std::vector<void*> blocks(640);
+  for (void*& block : blocks) block = H{}.alloc(layout(size));
+  const auto mapped = [] { return H::stats().mapped - H::stats().metadata; };
+  const std::size_t before = mapped();
+  calls_before = 0;
+  in_madvise = 0;
+  held_in_madvise = true;
+  std::atomic<bool> freed{false};
+  std::thread other([&] {
+    for (void* const block : blocks) H{}.dealloc(block, layout(size));
+    freed = true;
+  });
+  while (in_madvise == 0 && !freed) std::this_thread::yield();
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(120);
+    tests::leaks_are_expected();
+    held_in_madvise = false;
+    for (std::size_t left = blocks.size() - H::stats().live / size; left != 0; --left) {
+      if (H{}.alloc(layout(size)) == nullptr) _exit(2);
+    }
+    _exit(mapped() <= before ? 0 : 1);
+  }
+  CHECK(in_madvise != 0);
+  held_in_madvise = false;
+  other.join();
+  int status = -1;
+  CHECK(child > 0);
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  tests::check_nothing_is_held<H>();
 }
 
 TEST_CASE("handlers of a fork allocate") {

@@ -174,3 +174,22 @@ TEST_CASE("a thread that only frees keeps little of what others allocated") {
 }
 
 }  // namespace
+
+TEST_CASE("what threads that ended continued their arrays in serves the next ones") {
+  using H = Heap<6>;
+  tests::Random random(tests::seed());
+  // The thread that takes their caches back has one, too.
+  std::vector<void*> own = build<H>(1);
+  const auto come_and_go = [&random] {
+    std::thread([&random] {
+      std::vector<void*> blocks = build<H>(few);
+      destroy<H>(blocks, random);
+    }).join();
+    H::purge();
+  };
+  come_and_go();
+  const std::size_t metadata = H::stats().metadata;
+  for (int i = 0; i < 10; ++i) come_and_go();
+  CHECK(H::stats().metadata == metadata);
+  destroy<H>(own, random);
+}

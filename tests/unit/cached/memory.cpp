@@ -179,6 +179,53 @@ TEST_CASE("a mixed heap of which nine tenths are freed at random, then all, then
   }
 }
 
+TEST_CASE("small blocks that are all freed at random go without a purge") {
+  if (!can_measure()) return;
+  Heap::purge();
+  tests::Random random(tests::seed());
+  const std::size_t total = heap_bytes();
+  Blocks blocks(total / 128);
+  const std::size_t begin = resident();
+  while (blocks.live() < total && blocks.add(16 + random() % 241)) {
+  }
+  REQUIRE(blocks.live() >= total);
+  const std::size_t full = grown(begin);
+  blocks.shrink_to(0, random);
+  const std::size_t now = grown(begin);
+  MESSAGE("MiB of small blocks: ", full / MiB, ", all freed: ", now / MiB);
+  CHECK(now <= full / 10);
+}
+
+TEST_CASE("pages that are free go, after a time when those that were free held a block each") {
+  if (!can_measure()) return;
+  Heap::purge();
+  tests::Random random(tests::seed());
+  constexpr std::size_t small = 64;
+  constexpr std::size_t page = 4096;
+  const std::size_t total = heap_bytes();
+  std::vector<void*> nodes(total / small);
+  Blocks pages(total / 2 / page);
+  const std::size_t begin = resident();
+  for (void*& node : nodes) node = heap.alloc(layout(small));
+  // Half of them at random leave no page free; then the others.
+  for (void*& node : nodes) {
+    if (random() % 2 != 0) continue;
+    heap.dealloc(node, layout(small));
+    node = nullptr;
+  }
+  for (void* const node : nodes) {
+    if (node != nullptr) heap.dealloc(node, layout(small));
+  }
+  while (pages.count() < total / 2 / page && pages.add(page)) {
+  }
+  pages.shrink_to(pages.count() / 20, random);
+  const std::size_t now = grown(begin);
+  MESSAGE("MiB of pages: ", total / 2 / MiB, ", left: ", pages.live() / MiB,
+          ", resident: ", now / MiB);
+  CHECK(now <= pages.live() * 16 / 10 + 8 * MiB);
+  pages.shrink_to(0, random);
+}
+
 TEST_CASE("a heap that several threads filled and another one frees") {
   if (!can_measure()) return;
   const std::size_t begin = resident();

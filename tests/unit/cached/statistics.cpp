@@ -210,3 +210,17 @@ TEST_CASE("a wrong size is repaired and counted") {
   wrong.dealloc(ptr, layout(98));
   CHECK(WrongHeap::stats().wrong_sizes == count);
 }
+
+TEST_CASE("what describes the slabs of one class serves others") {
+  constexpr std::size_t total = 64 << 20;
+  std::size_t first = 0;
+  for (const std::size_t size : {2048, 2304, 2560, 3072, 4096}) {
+    std::vector<void*> blocks(total / size);
+    for (void*& block : blocks) block = heap.alloc(layout(size));
+    for (void* const block : blocks) heap.dealloc(block, layout(size));
+    Heap::purge();
+    if (first == 0) first = Heap::stats().metadata;
+  }
+  // Their slabs are of different lengths, one of which may need more.
+  CHECK(Heap::stats().metadata <= first + c::Metadata::chunk_size);
+}
