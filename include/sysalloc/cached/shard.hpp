@@ -105,27 +105,36 @@ struct alignas(64) Shard {
 
   /// Is so much more free in its slabs than after the last time that their pages should be looked
   /// at again? What that costs stays in proportion to what was freed. `shards` are in use in all:
-  /// the more, the less may lie idle in each. The lock is held.
+  /// the more, the less may lie idle in each. Never true twice of the same. The lock is held.
   [[nodiscard]] bool has_much_free(std::size_t shards) noexcept {
     const std::size_t idle = resident_free();
     const std::size_t more = step(shards);
-    if (used_mark < used_bytes()) used_mark = used_bytes();
+    const std::size_t used = used_bytes();
+    if (used_mark < used) used_mark = used;
     // The last that is freed may be what held most pages, and is less than a step. So also when
     // half is left of what was in use then.
-    if (idle > more && used_bytes() < used_mark / 2) return true;
-    if (idle <= purge_mark + more) return false;
-    if (idle > in_vain + more) return true;
+    const bool halved = idle > more && used < used_mark / 2;
+    if (!halved && idle <= purge_mark + more) return false;
+    purge_mark = idle;
+    if (halved || idle > in_vain + more) {
+      used_mark = used;
+      return true;
+    }
     // As much as when it was in vain, of blocks that come and go between others. Not for ever: they
     // may lie otherwise some day.
-    purge_mark = idle;
     in_vain -= (std::min)(in_vain, more / 16);
     return false;
   }
 
+  /// Is hardly more in use than what a thread caches? That lies scattered where much was, and holds
+  /// a page for each block.
+  [[nodiscard]] bool is_hardly_used() const noexcept { return used_bytes() <= 1 * MiB; }
+
   /// Notes that `gave` bytes of pages were given back for that.
   void note_purge(std::size_t gave, std::size_t shards) noexcept {
-    in_vain = gave < step(shards) / 16 ? resident_free() : 0;
-    if (gave != 0) patience.gave(gave, patience_bounds);
+    const bool vain = gave < step(shards) / 16;
+    in_vain = vain ? resident_free() : 0;
+    if (!vain) patience.gave(gave, patience_bounds);
   }
 
   /// How much that is; what may lie idle, give or take.

@@ -341,12 +341,15 @@ class Slabs {
     Shard& shard = shards_[slab_of(blocks[0], c)->shard()];
     List empties;
     bool over = false;
+    bool hardly_used = false;
     {
       const std::lock_guard lock(shard.mutex);
       count = put_into(shard, c, blocks, count, empties);
       over = shard.has_much_free(shards_used_.load(std::memory_order_relaxed));
+      hardly_used = shard.is_hardly_used();
     }
     release(shard, empties);
+    if (over && hardly_used) Heap::Threads::give_up_all();
     if (over) Heap::Purging::purge_slabs(shard, Heap::Purging::Why::much_free);
     return count;
   }

@@ -417,6 +417,35 @@ TEST_CASE("many threads that freed nearly all keep little, while they wait and w
   CHECK(ended <= many * each / 6);
 }
 
+TEST_CASE("small blocks that many threads freed at random hold few pages while they wait") {
+  if (!can_measure()) return;
+  constexpr std::size_t many = 16;
+  constexpr std::size_t each = 16 * MiB;
+  Heap::purge();
+  std::vector<Blocks> blocks;
+  for (std::size_t i = 0; i < many; ++i) blocks.emplace_back(each / 100);
+  const std::size_t begin = resident();
+  std::atomic<std::size_t> ready{0};
+  std::atomic<bool> measured{false};
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < many; ++i) {
+    threads.emplace_back([&, i] {
+      tests::Random random(tests::seed() + i);
+      while (blocks[i].live() < each && blocks[i].add(16 + random() % 241)) {
+      }
+      blocks[i].shrink_to(0, random);
+      ++ready;
+      while (!measured) std::this_thread::yield();
+    });
+  }
+  while (ready != many) std::this_thread::yield();
+  const std::size_t waiting = grown(begin);
+  measured = true;
+  for (std::thread& thread : threads) thread.join();
+  MESSAGE("MiB of ", many * each / MiB, " while they wait: ", waiting / MiB);
+  CHECK(waiting <= many * each / 4);
+}
+
 TEST_CASE("ten thousand threads leave nothing behind") {
   if (!can_measure()) return;
   const auto come_and_go = [](int count) {
