@@ -99,7 +99,8 @@ class AllocatorInterface {
     return result(sysalloc::realloc(self(), ptr, layout, new_layout), new_layout);
   }
 
-  /// An Allocator that refers to this one, which must outlive it unless its type is empty.
+  /// An Allocator that refers to this one, which must outlive it unless its type is empty or is
+  /// itself a ByRef.
   [[nodiscard]] constexpr ByRef<Self> by_ref() const noexcept { return ByRef<Self>(self()); }
 
  private:
@@ -116,11 +117,12 @@ class AllocatorInterface {
 };
 
 /// A copyable reference to an allocator, itself one with the same members. Two are equal when they
-/// refer to the same allocator. Empty when A is.
+/// refer to the same allocator. Empty when A is. The only kind of allocator with state that what
+/// refers to allocators (ByRef, StdAllocator, MemoryResource) keeps a copy of.
 template <class A>
 class ByRef : public AllocatorInterface<ByRef<A>> {
  public:
-  /// Refers to `allocator`, which must outlive this unless A is empty.
+  /// Refers to `allocator`, which must outlive this unless A is empty or a ByRef.
   constexpr explicit ByRef(const A& allocator) noexcept : handle_(allocator) {}
 
   [[nodiscard]] void* alloc(Layout layout) const noexcept { return handle_.get().alloc(layout); }

@@ -2,12 +2,15 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <sstream>
 #include <string>
 #include <sysalloc/allocator.hpp>
 #include <sysalloc/sysalloc.hpp>
 #include <type_traits>
+#include <utility>
 
 #include "support/bytes.hpp"
 #include "support/mock.hpp"
@@ -267,4 +270,34 @@ TEST_CASE("by_ref of a by_ref refers to the allocator itself") {
   second.deallocate(block->data(), layout(10, 8));
   CHECK(a.log == Log{"alloc 10/8", "dealloc 10/8"});
   CHECK(other.log.empty());
+}
+
+TEST_CASE("by_ref of small state refers to it") {
+  // Trivially copyable, comparable and as large as a pointer, as a reference would be.
+  struct Bump : sysalloc::AllocatorInterface<Bump> {
+    explicit Bump(std::byte* begin) : next(begin) {}
+    void* alloc(Layout wanted) const noexcept {
+      const auto address = reinterpret_cast<std::uintptr_t>(next);
+      next += (0 - address) & (wanted.align() - 1);
+      return std::exchange(next, next + wanted.size());
+    }
+    void dealloc(void* /*ptr*/, Layout /*old*/) const noexcept {}
+    bool operator==(const Bump& other) const noexcept { return next == other.next; }
+
+    mutable std::byte* next;
+  };
+  alignas(16) std::array<std::byte, 100> memory{};
+  const Bump a(memory.data());
+  const Bump equal(memory.data());
+  const auto ref = a.by_ref();
+  const auto twice = ref.by_ref();
+  static_assert(sizeof(ref) == sizeof(void*) && sizeof(twice) == sizeof(void*));
+  void* const first = ref.alloc(layout(8, 8));
+  void* const second = a.alloc(layout(8, 8));
+  void* const third = twice.alloc(layout(8, 8));
+  CHECK(first == memory.data());
+  CHECK(second == memory.data() + 8);
+  CHECK(third == memory.data() + 16);
+  CHECK(ref == a.by_ref());
+  CHECK(ref != equal.by_ref());
 }

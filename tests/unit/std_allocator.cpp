@@ -274,7 +274,37 @@ TEST_CASE("a ByRef is kept by value") {
   CHECK(other.log.empty());
 }
 
-// A reference of one's own, that cannot be assigned.
+// State that looks like a reference: as large as a pointer, trivially copyable and comparable.
+struct Tally {
+  void* alloc(sysalloc::Layout layout) const noexcept {
+    live += layout.size();
+    return System{}.alloc(layout);
+  }
+  void dealloc(void* ptr, sysalloc::Layout layout) const noexcept {
+    live -= layout.size();
+    System{}.dealloc(ptr, layout);
+  }
+  bool operator==(const Tally&) const = default;
+
+  mutable std::size_t live = 0;
+};
+
+TEST_CASE("small state is referred to, and not copied") {
+  const Tally first;
+  const Tally second;
+  const StdAllocator<int, Tally> a(first);
+  CHECK(a == StdAllocator<double, Tally>(first));
+  CHECK(a != StdAllocator<int, Tally>(second));
+  std::vector<int, StdAllocator<int, Tally>> one(10, a);
+  std::vector<int, StdAllocator<int, Tally>> other(20, second);
+  CHECK(first.live >= 10 * sizeof(int));
+  CHECK(second.live >= 20 * sizeof(int));
+  one = std::move(other);
+  CHECK(first.live < 10 * sizeof(int));
+  CHECK(one.get_allocator() != a);
+}
+
+// A reference of one's own, that cannot be assigned: an allocator like any other.
 class Borrowed : public sysalloc::AllocatorInterface<Borrowed> {
  public:
   explicit Borrowed(const Counted& counted) noexcept : counted_(counted) {}
@@ -287,19 +317,31 @@ class Borrowed : public sysalloc::AllocatorInterface<Borrowed> {
 };
 static_assert(!std::is_copy_assignable_v<Borrowed>);
 
-TEST_CASE("an allocator by value that cannot be assigned travels as well") {
+TEST_CASE("an allocator that cannot be assigned travels as well, and by way of a ByRef") {
   const Counted first;
   const Counted second;
-  std::vector<int, StdAllocator<int, Borrowed>> a({1, 2, 3}, Borrowed(first));
-  std::vector<int, StdAllocator<int, Borrowed>> b({4, 5}, Borrowed(second));
-  a = b;
-  CHECK(a == b);
-  CHECK(first.stats().blocks_live == 0);
-  CHECK(second.stats().blocks_live == 2);
-  b = std::move(a);
-  std::swap(a, b);
-  CHECK(a.size() == 2);
-  CHECK(a.get_allocator() == b.get_allocator());
+  const Borrowed one(first);
+  const Borrowed other(second);
+  const auto check = [&]<class A>(std::type_identity<A>, const A& from_first,
+                                  const A& from_second) {
+    std::vector<int, StdAllocator<int, A>> a({1, 2, 3}, from_first);
+    std::vector<int, StdAllocator<int, A>> b({4, 5}, from_second);
+    const auto blocks = second.stats().blocks_live;
+    a = b;
+    CHECK(a == b);
+    CHECK(a.get_allocator() == b.get_allocator());
+    CHECK(first.stats().bytes_live < 3 * sizeof(int));
+    CHECK(second.stats().blocks_live == blocks + 1);
+    b = std::move(a);
+    std::swap(a, b);
+    CHECK(a.size() == 2);
+    CHECK(a.get_allocator() == b.get_allocator());
+  };
+  check(std::type_identity<Borrowed>{}, one, other);
+  using Ref = sysalloc::ByRef<Borrowed>;
+  static_assert(std::is_copy_assignable_v<Ref>);
+  check(std::type_identity<Ref>{}, one.by_ref(), other.by_ref());
+  CHECK(second.stats().blocks_live == 0);
 }
 
 TEST_CASE("the layout is that of the array, and of nothing when there are none") {
