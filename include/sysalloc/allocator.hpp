@@ -148,6 +148,10 @@ class ByRef : public AllocatorInterface<ByRef<A>> {
     handle_.get().dealloc_unsized(ptr, align);
   }
 
+  /// As A's (DeallocIgnoresAlign).
+  using PropertiesOf = ByRef;
+  static constexpr bool dealloc_ignores_align = DeallocIgnoresAlign<A>;
+
   friend constexpr bool operator==(const ByRef& a, const ByRef& b) noexcept {
     return a.handle_ == b.handle_;
   }

@@ -65,8 +65,12 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
       Heap::dealloc_rest(ptr, 0, align);
   }
 
-  /// Tells operator delete that it need not test for null before it calls these two.
+  /// Whose deallocation the constants tell of: not that of an allocator that derives from this one.
+  using PropertiesOf = Cached;
+  /// operator delete need not test for null (DeallocIgnoresNull).
   static constexpr bool dealloc_ignores_null = true;
+  /// As the backend's (DeallocIgnoresAlign), which frees what it gave while this steps aside.
+  static constexpr bool dealloc_ignores_align = DeallocIgnoresAlign<Backend>;
 
   /// Whose fast path the members below are: not that of an allocator that derives from this one.
   using FastPathOf = Cached;

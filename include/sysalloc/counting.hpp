@@ -51,6 +51,10 @@ class Counting : public AllocatorInterface<Counting<A>> {
     blocks_live_.fetch_sub(1, std::memory_order_relaxed);
   }
 
+  /// As A's (DeallocIgnoresAlign).
+  using PropertiesOf = Counting;
+  static constexpr bool dealloc_ignores_align = DeallocIgnoresAlign<A>;
+
   [[nodiscard]] void* realloc(void* ptr, Layout layout, std::size_t new_size) const noexcept {
     return resized(sysalloc::realloc(inner_, ptr, layout, new_size), layout.size(), new_size);
   }

@@ -71,6 +71,10 @@ class Failing : public AllocatorInterface<Failing<A>> {
 
   void dealloc(void* ptr, Layout layout) const noexcept { inner_.dealloc(ptr, layout); }
 
+  /// As A's (DeallocIgnoresAlign).
+  using PropertiesOf = Failing;
+  static constexpr bool dealloc_ignores_align = DeallocIgnoresAlign<A>;
+
   [[nodiscard]] void* realloc(void* ptr, Layout layout, std::size_t new_size) const noexcept {
     return refuses() ? nullptr : sysalloc::realloc(inner_, ptr, layout, new_size);
   }

@@ -8,6 +8,11 @@
 //   - every member may be called from any thread at any time, before main and after it;
 //   - a block is resized and freed with the layout it was last allocated or resized with.
 //
+// An optional member counts only if it is const and noexcept; one that is not goes unused, without
+// a word. One that is inherited counts: a type that derives from an allocator has its
+// dealloc_unsized, realloc, alloc_zeroed, allocate and so on, which then bypass the type's own
+// alloc and dealloc. So what wraps an allocator holds it as a member.
+//
 // A layout of size zero is the caller's mistake here (asserted in debug builds by those who
 // implement it); the Allocator interface in allocator.hpp is the one that serves it.
 
@@ -57,12 +62,31 @@ concept HasUsableSize = requires(const A& a, const void* ptr) {
 };
 
 /// Has `void dealloc_unsized(void*, std::size_t align) const noexcept`: frees a block whose size
-/// the caller does not know, as `operator delete(void*)` does not. `align` is the alignment named
-/// by the delete expression, __STDCPP_DEFAULT_NEW_ALIGNMENT__ where it names none.
+/// the caller does not know, as `operator delete(void*)` does not. `align` is the alignment that
+/// the block was allocated with; an allocator that says dealloc_ignores_align may be given any
+/// other.
 template <class A>
 concept HasDeallocUnsized = requires(const A& a, void* ptr, std::size_t align) {
   { a.dealloc_unsized(ptr, align) } noexcept;
 };
+
+/// Says with `static constexpr bool dealloc_ignores_align = true` that dealloc and dealloc_unsized
+/// free a block whatever alignment they are told. operator new then asks for no larger alignment
+/// than the standard does: bit_floor(size) below __STDCPP_DEFAULT_NEW_ALIGNMENT__. For every other
+/// allocator it is that constant for all sizes, at allocation and deallocation alike, since
+/// operator delete(void*) knows no size to tell it from.
+///
+/// Only with `using PropertiesOf = A`, which names the type itself: what a type inherits was said
+/// of another one's alloc and dealloc.
+template <class A>
+concept DeallocIgnoresAlign =
+    std::same_as<typename A::PropertiesOf, A> && requires { requires A::dealloc_ignores_align; };
+
+/// Says likewise with `dealloc_ignores_null` that the two do nothing for a null pointer, so that
+/// operator delete need not test for it.
+template <class A>
+concept DeallocIgnoresNull =
+    std::same_as<typename A::PropertiesOf, A> && requires { requires A::dealloc_ignores_null; };
 
 /// Allocates a block of `layout` with every byte zero; nullptr on failure. Uses a.alloc_zeroed
 /// where there is one, which may know memory that is zero already; otherwise costs a memset.

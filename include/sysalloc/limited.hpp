@@ -47,6 +47,10 @@ class Limited : public AllocatorInterface<Limited<A>> {
     release(layout.size());
   }
 
+  /// As A's (DeallocIgnoresAlign).
+  using PropertiesOf = Limited;
+  static constexpr bool dealloc_ignores_align = DeallocIgnoresAlign<A>;
+
   [[nodiscard]] void* realloc(void* ptr, Layout layout, std::size_t new_size) const noexcept {
     return resized(layout.size(), new_size,
                    [&] { return sysalloc::realloc(inner_, ptr, layout, new_size); });

@@ -46,11 +46,20 @@ struct System : AllocatorInterface<System> {
   void dealloc(void* ptr, Layout layout) const noexcept;
 
   /// Frees the block at `ptr` whose size the caller does not know. `align` is the alignment it was
-  /// allocated with. A null pointer is ignored.
+  /// allocated with; it matters on Windows alone. A null pointer is ignored.
   void dealloc_unsized(void* ptr, std::size_t align) const noexcept;
 
-  /// Tells operator delete that it need not test for null before it calls these two.
+  /// Whose deallocation the constants tell of: not that of an allocator that derives from this one.
+  using PropertiesOf = System;
+  /// operator delete need not test for null (DeallocIgnoresNull).
   static constexpr bool dealloc_ignores_null = true;
+  /// operator new asks for an alignment that malloc gives (DeallocIgnoresAlign). On Windows the
+  /// alignment tells where a block begins.
+#if defined(_WIN32)
+  static constexpr bool dealloc_ignores_align = false;
+#else
+  static constexpr bool dealloc_ignores_align = true;
+#endif
 
   /// Resizes a block to `new_size` bytes (not zero) of the same alignment; contents are kept up to
   /// the smaller size. nullptr on failure, and the old block is untouched. See below for the cost.

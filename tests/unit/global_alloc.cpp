@@ -8,6 +8,7 @@
 #include <sysalloc/sysalloc.hpp>
 
 #include "support/bytes.hpp"
+#include "support/environment.hpp"
 #include "support/mock.hpp"
 
 namespace {
@@ -89,6 +90,44 @@ static_assert(sysalloc::HasDeallocUnsized<sysalloc::ByRef<Full>>);
 static_assert(!sysalloc::HasDeallocUnsized<sysalloc::ByRef<Minimal>>);
 static_assert(!sysalloc::HasDeallocUnsized<sysalloc::Counting<Full>>);
 static_assert(!sysalloc::HasDeallocUnsized<sysalloc::Limited<Full>>);
+
+// An optional member that may throw, or is not const, is none.
+struct NearlyFull {
+  void* alloc(Layout) const noexcept;
+  void dealloc(void*, Layout) const noexcept;
+  void* alloc_zeroed(Layout) const;
+  void* realloc(void*, Layout, std::size_t) noexcept;
+  std::size_t usable_size(const void*) const;
+  void dealloc_unsized(void*, std::size_t) const;
+};
+static_assert(GlobalAlloc<NearlyFull>);
+static_assert(!sysalloc::HasAllocZeroed<NearlyFull> && !sysalloc::HasRealloc<NearlyFull>);
+static_assert(!sysalloc::HasUsableSize<NearlyFull> && !sysalloc::HasDeallocUnsized<NearlyFull>);
+
+// What an allocator says of its deallocation holds for it and for wrappers of it. An heir has its
+// members, and an alloc and dealloc of its own may stand beside them.
+struct Heir : sysalloc::System {};
+struct CachedHeir : sysalloc::Cached<> {};
+using sysalloc::DeallocIgnoresAlign;
+using sysalloc::DeallocIgnoresNull;
+constexpr bool on_system = !tests::blocks_have_headers;
+static_assert(DeallocIgnoresAlign<sysalloc::System> == on_system);
+static_assert(DeallocIgnoresAlign<sysalloc::Cached<>> == on_system);
+static_assert(DeallocIgnoresAlign<sysalloc::Counting<sysalloc::System>> == on_system);
+static_assert(DeallocIgnoresAlign<sysalloc::Limited<sysalloc::System>> == on_system);
+static_assert(DeallocIgnoresAlign<sysalloc::Failing<sysalloc::System>> == on_system);
+static_assert(DeallocIgnoresAlign<sysalloc::ByRef<sysalloc::System>> == on_system);
+static_assert(!DeallocIgnoresAlign<Full> && !DeallocIgnoresAlign<Heir>);
+static_assert(!DeallocIgnoresAlign<CachedHeir> && !DeallocIgnoresAlign<sysalloc::Global>);
+static_assert(!DeallocIgnoresAlign<sysalloc::Cached<Full>>);
+static_assert(!DeallocIgnoresAlign<sysalloc::Counting<Heir>>);
+static_assert(!DeallocIgnoresAlign<sysalloc::Limited<Full>>);
+static_assert(!DeallocIgnoresAlign<sysalloc::Failing<Full>>);
+static_assert(!DeallocIgnoresAlign<sysalloc::ByRef<Full>>);
+static_assert(DeallocIgnoresNull<sysalloc::System> && DeallocIgnoresNull<sysalloc::Cached<>>);
+static_assert(!DeallocIgnoresNull<Full> && !DeallocIgnoresNull<Heir>);
+static_assert(!DeallocIgnoresNull<CachedHeir>);
+static_assert(!DeallocIgnoresNull<sysalloc::Counting<sysalloc::System>>);
 
 // The functions do not throw either.
 constexpr sysalloc::System heap;

@@ -7,8 +7,10 @@
 // Alignment of the forms that name none: the standard asks of new(n) an alignment for every object
 // of size n, and of new[](n) for every object no larger than n ([basic.stc.dynamic.allocation]).
 // The second is the stronger: the largest power of two that is at most n, and at most
-// __STDCPP_DEFAULT_NEW_ALIGNMENT__. Both get that one, so that no size asks for more than itself
-// and System never leaves malloc for them.
+// __STDCPP_DEFAULT_NEW_ALIGNMENT__. Both get that one where deallocation does not depend on the
+// alignment, so that no size asks for more than itself and System never leaves malloc for them. For
+// every other allocator it is __STDCPP_DEFAULT_NEW_ALIGNMENT__ for all sizes: a delete without a
+// size has to name the alignment that the block was allocated with.
 //
 // The fast path is one comparison (for sizes of zero and above PTRDIFF_MAX at once), the call of
 // the allocator and a test for null. tests/process/instruction_count.py counts it against
@@ -39,17 +41,16 @@ inline constinit NeverDestroyed<A> global_instance{};
 inline constexpr std::size_t default_new_align = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 
 /// The layout of a form that names no alignment. `size` is not zero and makes a valid Layout.
-inline Layout default_layout(std::size_t size) noexcept {
-#if defined(_WIN32)
-  // One for all sizes: a delete without a size has to name the alignment that the block was
-  // allocated with, for that tells System where it begins (src/system_windows.cpp).
-  return Layout::from_size_align_unchecked(size, default_new_align);
-#else
-  const std::size_t align = size >= default_new_align ? default_new_align : std::bit_floor(size);
-  // Known to people and not to compilers; it removes System's test of the same.
-  if (align > size || align > default_new_align) std::unreachable();
-  return Layout::from_size_align_unchecked(size, align);
-#endif
+template <GlobalAlloc A>
+Layout default_layout(std::size_t size) noexcept {
+  if constexpr (DeallocIgnoresAlign<A>) {
+    const std::size_t align = size >= default_new_align ? default_new_align : std::bit_floor(size);
+    // Known to people and not to compilers; it removes System's test of the same.
+    if (align > size || align > default_new_align) std::unreachable();
+    return Layout::from_size_align_unchecked(size, align);
+  } else {
+    return Layout::from_size_align_unchecked(size, default_new_align);
+  }
 }
 
 /// The size that operator new allocates for a request of `size`: zero bytes need an address too.
@@ -63,15 +64,12 @@ struct Blocks {
   static void* alloc(Layout layout) noexcept { return allocator().alloc(layout); }
 
   static void dealloc(void* ptr, Layout layout) noexcept {
-    if (ignores_null || ptr != nullptr) allocator().dealloc(ptr, layout);
+    if (DeallocIgnoresNull<A> || ptr != nullptr) allocator().dealloc(ptr, layout);
   }
 
   static void dealloc_unsized(void* ptr, std::size_t align) noexcept {
-    if (ignores_null || ptr != nullptr) allocator().dealloc_unsized(ptr, align);
+    if (DeallocIgnoresNull<A> || ptr != nullptr) allocator().dealloc_unsized(ptr, align);
   }
-
- private:
-  static constexpr bool ignores_null = requires { requires A::dealloc_ignores_null; };
 };
 
 /// Blocks of an allocator that needs the layout back: it is kept just before the block.
@@ -217,7 +215,7 @@ class Operators {
         deallocate_sized_rest(ptr, size);
       }
     } else {
-      Blocks<A>::dealloc(ptr, default_layout(served_size(size)));
+      Blocks<A>::dealloc(ptr, default_layout<A>(served_size(size)));
     }
   }
 
@@ -235,7 +233,7 @@ class Operators {
   static void* allocate_checked(std::size_t size) {
     // One comparison sends zero (which wraps around) and everything too large to the slow path.
     if (size - 1 < max_size(default_new_align)) [[likely]] {
-      void* const ptr = Blocks<A>::alloc(default_layout(size));
+      void* const ptr = Blocks<A>::alloc(default_layout<A>(size));
       if (ptr != nullptr) [[likely]]
         return ptr;
       return allocate_again(size, no_align);
@@ -263,7 +261,7 @@ class Operators {
     Blocks<A>::dealloc_unsized(ptr, default_new_align);
   }
   SYSALLOC_NOINLINE static void deallocate_sized_rest(void* ptr, std::size_t size) noexcept {
-    Blocks<A>::dealloc(ptr, default_layout(served_size(size)));
+    Blocks<A>::dealloc(ptr, default_layout<A>(served_size(size)));
   }
   SYSALLOC_NOINLINE static void deallocate_sized_aligned_rest(void* ptr, std::size_t size,
                                                               std::size_t align) noexcept {
@@ -279,7 +277,7 @@ class Operators {
   }
 
   static Layout layout_of(std::size_t size, std::size_t align) noexcept {
-    return align == no_align ? default_layout(size)
+    return align == no_align ? default_layout<A>(size)
                              : Layout::from_size_align_unchecked(size, align);
   }
 

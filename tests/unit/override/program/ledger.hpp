@@ -60,9 +60,14 @@ class Ledger {
   void dealloc_unsized(void* ptr, std::size_t align) {
     const std::scoped_lock lock(mutex_);
     Entry* const entry = find(ptr);
-    // A form that names no alignment gives the default one, and the block may have less.
-    const bool named = align > __STDCPP_DEFAULT_NEW_ALIGNMENT__;
-    if (entry == nullptr || (named && entry->align != align)) ++mismatches_;
+    if (entry == nullptr || entry->align != align) ++mismatches_;
+    remove(entry);
+  }
+
+  void dealloc_unsized(void* ptr) {
+    const std::scoped_lock lock(mutex_);
+    Entry* const entry = find(ptr);
+    if (entry == nullptr) ++mismatches_;
     remove(entry);
   }
 

@@ -1,5 +1,6 @@
 // The program whose global allocator can free without a size, so that the override adds nothing:
-// every layout reaches the ledger as the operators made it.
+// every layout reaches the ledger as the operators made it. With IGNORES_ALIGN it can do without
+// the alignment too, so that no form asks for a larger one than the standard does.
 
 #include <sysalloc/global_allocator.hpp>
 
@@ -12,8 +13,17 @@ struct Unsized {
   void* alloc(sysalloc::Layout layout) const noexcept { return ledger.alloc(layout); }
   void dealloc(void* ptr, sysalloc::Layout layout) const noexcept { ledger.dealloc(ptr, layout); }
   void dealloc_unsized(void* ptr, std::size_t align) const noexcept {
+#if defined(IGNORES_ALIGN)
+    static_cast<void>(align);
+    ledger.dealloc_unsized(ptr);
+#else
     ledger.dealloc_unsized(ptr, align);
+#endif
   }
+#if defined(IGNORES_ALIGN)
+  using PropertiesOf = Unsized;
+  static constexpr bool dealloc_ignores_align = true;
+#endif
 };
 
 SYSALLOC_GLOBAL_ALLOCATOR(Unsized);
