@@ -39,11 +39,13 @@ class Failing : public AllocatorInterface<Failing<A>> {
   }
 
   /// Refuses a share of the allocations, from 0 (none) to 1 (all), spread pseudo-randomly. Which
-  /// ones depends only on `seed` and on how many came before, so a run can be repeated.
+  /// ones depends only on `seed` and on how many came before, so a run can be repeated. A share
+  /// below 0 and one that is no number are 0, one above 1 is 1.
   void fail_share(double share, std::uint64_t seed = 1) const noexcept {
     fail_at_.store(0, std::memory_order_relaxed);
     seed_.store(seed, std::memory_order_relaxed);
-    const double clamped = share < 0 ? 0 : share;
+    // So that no number is 0: to convert it would be undefined.
+    const double clamped = share > 0 ? share : 0;
     share_.store(clamped >= 1 ? share_unit : static_cast<std::uint64_t>(clamped * share_unit),
                  std::memory_order_relaxed);
   }

@@ -121,7 +121,7 @@ TEST_CASE("a share is about as large as asked for") {
   }
 }
 
-TEST_CASE("shares at and beyond the ends are none and all") {
+TEST_CASE("shares at and beyond the ends are none and all, and what is no number is none") {
   const Failing<System> a;
   a.fail_share(1);
   CHECK(served(a, 50) == std::string(50, '-'));
@@ -132,6 +132,10 @@ TEST_CASE("shares at and beyond the ends are none and all") {
   a.fail_share(0);
   CHECK(served(a, 50) == std::string(50, '+'));
   a.fail_share(-1);
+  CHECK(served(a, 50) == std::string(50, '+'));
+  // Not a constant, of which the compiler could make what it likes.
+  const volatile double no_number = std::numeric_limits<double>::quiet_NaN();
+  a.fail_share(no_number);
   CHECK(served(a, 50) == std::string(50, '+'));
   a.fail_share(1);
   a.fail_nth(2);  // takes the place of the share
