@@ -122,10 +122,11 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     return new_layout ? realloc(ptr, layout, *new_layout) : nullptr;
   }
 
-  /// As above, to a whole new layout. Stays in place when the block would be freed alike under both
-  /// layouts and its address satisfies the new alignment. So does one above 1 MiB that shrinks by
-  /// less than half; where one grows it gets a quarter more room than it needs, so that a block
-  /// that grows bit by bit is copied seldom.
+  /// As above, to a whole new layout. Stays in place, if its address satisfies the new alignment,
+  /// when the block would be freed alike under both layouts; and above 1 MiB when the new size is
+  /// above that as well, fits the room that the block has and takes up at least half of it. One
+  /// that has to move to grow gets a quarter more room than it needs, so that a block that grows
+  /// bit by bit is copied seldom.
   [[nodiscard]] void* realloc(void* ptr, Layout layout, Layout new_layout) const noexcept {
     const detail::cached::SizeClass c = detail::cached::class_of(new_layout);
     if (c != 0 && c == Heap::map.kind(ptr)) return ptr;
@@ -142,7 +143,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   }
 
   /// The bytes that the block at `ptr` (not null) really holds; 0 when it is not of this heap.
-  /// `align` is asked for only by a backend that every call is passed on to.
+  /// While every call is passed on to the backend, for a memory checker is at work, it is what the
+  /// backend says, which alone asks for `align`, and 0 from a backend that has no usable_size.
   [[nodiscard]] std::size_t usable_size(const void* ptr, std::size_t align = 1) const noexcept {
     return Heap::usable_size(ptr, align);
   }
