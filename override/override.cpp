@@ -36,6 +36,7 @@ using sysalloc_global_allocator_type = SYSALLOC_OVERRIDE_TYPE;
 #else
 using sysalloc_global_allocator_type = sysalloc::System;
 #endif
+SYSALLOC_DETAIL_CHECK_TYPE()
 
 #if defined(SYSALLOC_OVERRIDE_FIXED)
 SYSALLOC_DETAIL_START_AT_LOAD()

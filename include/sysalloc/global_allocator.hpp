@@ -1,7 +1,7 @@
 // SYSALLOC_GLOBAL_ALLOCATOR: the line that makes a type the program's global allocator.
 //
 //   struct Counter { ... };                  // any GlobalAlloc
-//   SYSALLOC_GLOBAL_ALLOCATOR(Counter);      // at namespace scope, in one file of the program
+//   SYSALLOC_GLOBAL_ALLOCATOR(Counter)       // outside every namespace, in one file of the program
 //
 // The counterpart of `#[global_allocator]` in Rust. How it meets the override object:
 //
@@ -33,9 +33,30 @@ template <GlobalAlloc A>
   return detail::global_instance<A>.value;
 }
 
+namespace detail {
+
+/// Does A end in the functions that the global allocator is behind? Then it cannot be that one: it
+/// would call itself for ever. Seen of Global and what is a template over it, Counting<Global> say.
+template <class A>
+inline constexpr bool goes_to_global = std::is_base_of_v<Global, A>;
+template <template <class> class Wrapper, GlobalAlloc A>
+inline constexpr bool goes_to_global<Wrapper<A>> = goes_to_global<A>;
+
+}  // namespace detail
+
 }  // namespace sysalloc
 
 // MARK is put before each definition of the macros below.
+
+/// Refuses a type that cannot be the global allocator, named by sysalloc_global_allocator_type as
+/// below. Comes first, for what follows fails too, with more words.
+#define SYSALLOC_DETAIL_CHECK_TYPE()                                                             \
+  static_assert(sysalloc::GlobalAlloc<sysalloc_global_allocator_type>,                           \
+                "sysalloc: the type of the global allocator is no GlobalAlloc; see "             \
+                "<sysalloc/global_alloc.hpp> for the two members that it needs");                \
+  static_assert(!sysalloc::detail::goes_to_global<sysalloc_global_allocator_type>,               \
+                "sysalloc: Global goes to the global allocator and cannot be it: name the type " \
+                "that it is to go to, such as sysalloc::System");
 
 /// Defines the functions of global.hpp over the type named by sysalloc_global_allocator_type.
 #define SYSALLOC_DETAIL_DEFINE_FUNCTIONS(MARK)                                                  \
@@ -136,15 +157,14 @@ template <GlobalAlloc A>
 /// every operator new and delete, and the functions of global.hpp, go to one object of it. The type
 /// is a GlobalAlloc whose default constructor is constexpr, so that the object needs no run-time
 /// initialisation: it serves allocations made before main and is never destroyed. Write it outside
-/// every namespace, in exactly one file of the program; a second one is a link error.
-#define SYSALLOC_GLOBAL_ALLOCATOR(...)                                        \
-  using sysalloc_global_allocator_type = __VA_ARGS__;                         \
-  SYSALLOC_DETAIL_START_AT_LOAD()                                             \
-  SYSALLOC_DETAIL_DEFINE_FUNCTIONS()                                          \
-  SYSALLOC_DETAIL_DEFINE_HOOKS()                                              \
-  SYSALLOC_DETAIL_DEFINE_OPERATORS(SYSALLOC_WEAK_OPERATOR)                    \
-  static_assert(sysalloc::GlobalAlloc<sysalloc_global_allocator_type>,        \
-                "SYSALLOC_GLOBAL_ALLOCATOR: the type is no GlobalAlloc; see " \
-                "<sysalloc/global_alloc.hpp> for the two members that it needs")
+/// every namespace, in exactly one file of the program; a second one is a link error. A semicolon
+/// behind it is allowed and not needed; only clang's -Wextra-semi would have none.
+#define SYSALLOC_GLOBAL_ALLOCATOR(...)                \
+  using sysalloc_global_allocator_type = __VA_ARGS__; \
+  SYSALLOC_DETAIL_CHECK_TYPE()                        \
+  SYSALLOC_DETAIL_START_AT_LOAD()                     \
+  SYSALLOC_DETAIL_DEFINE_FUNCTIONS()                  \
+  SYSALLOC_DETAIL_DEFINE_HOOKS()                      \
+  SYSALLOC_DETAIL_DEFINE_OPERATORS(SYSALLOC_WEAK_OPERATOR)
 
 #endif  // SYSALLOC_GLOBAL_ALLOCATOR_HPP_

@@ -112,6 +112,34 @@ int main() {
 }
 """
 
+# What cannot be the global allocator, and what the compiler says of it first.
+WRONG_TYPES = {
+    "sysalloc::Global": "Global goes to the global allocator",
+    "sysalloc::Counting<sysalloc::Limited<sysalloc::Global>>": "Global goes to the global allocator",
+    "MayThrow": "no GlobalAlloc",
+    "NotConst": "no GlobalAlloc",
+    "Empty": "no GlobalAlloc",
+}
+
+NAMES_A_TYPE = """
+#include <sysalloc/sysalloc.hpp>
+struct MayThrow {
+  void* alloc(sysalloc::Layout layout) const { return sysalloc::System{}.alloc(layout); }
+  void dealloc(void* ptr, sysalloc::Layout layout) const noexcept {
+    sysalloc::System{}.dealloc(ptr, layout);
+  }
+};
+struct NotConst {
+  void* alloc(sysalloc::Layout layout) noexcept { return sysalloc::System{}.alloc(layout); }
+  void dealloc(void* ptr, sysalloc::Layout layout) noexcept {
+    sysalloc::System{}.dealloc(ptr, layout);
+  }
+};
+struct Empty {};
+SYSALLOC_GLOBAL_ALLOCATOR(%s)%s
+int main() { delete new int; }
+"""
+
 FLAGS = ["-std=c++23", "-O2", "-Wall", "-Wextra", "-Werror", support.INCLUDE]
 
 
@@ -198,6 +226,27 @@ class Macro(MacroTestCase):
                     with self.subTest(toolchain=toolchain, flags=flags, extra=extra):
                         inputs = [*flags, *objects, *extra, support.LIBRARY]
                         self.assert_refused(self.link(*inputs, toolchain=toolchain))
+
+
+class Spelling(MacroTestCase):
+    def test_with_a_semicolon_and_without(self):
+        for toolchain in self.each_toolchain():
+            for end, flags in ((";", []), ("", ["-Wextra-semi"])):
+                with self.subTest(toolchain=toolchain, end=end):
+                    source = self.write("line.cpp", NAMES_A_TYPE % ("sysalloc::System", end))
+                    built = self.compile_one(toolchain, source, "-Wpedantic", *flags)
+                    self.check([self.build(built, support.LIBRARY, toolchain=toolchain)])
+
+    def test_a_wrong_type_is_the_first_error(self):
+        for toolchain in self.each_toolchain():
+            for name, reason in WRONG_TYPES.items():
+                with self.subTest(toolchain=toolchain, name=name):
+                    source = self.write("line.cpp", NAMES_A_TYPE % (name, ";"))
+                    result = self.link(*FLAGS, "-c", source, toolchain=toolchain)
+                    self.assertNotEqual(result.returncode, 0, support.describe(result))
+                    errors = [line for line in result.stderr.splitlines() if "error: " in line]
+                    self.assertIn("static assertion failed", errors[0])
+                    self.assertIn(reason, errors[0])
 
 
 class ChosenByOption(MacroTestCase):
