@@ -12,7 +12,9 @@
 #define SYSALLOC_GLOBAL_HPP_
 
 #include <cstddef>
+#include <iosfwd>
 #include <sysalloc/allocator.hpp>
+#include <sysalloc/detail/text.hpp>
 #include <sysalloc/detail/visibility.hpp>
 #include <sysalloc/layout.hpp>
 
@@ -53,6 +55,23 @@ struct Global : AllocatorInterface<Global> {
   friend constexpr bool operator==(Global, Global) noexcept { return true; }
 };
 
+/// Prints `Global`.
+template <class Char, class Traits>
+std::basic_ostream<Char, Traits>& operator<<(std::basic_ostream<Char, Traits>& out, Global) {
+  return out << "Global";
+}
+
 }  // namespace sysalloc
+
+#if defined(__cpp_lib_format)
+/// Formats as `Global`; takes the width, fill and precision of a string.
+template <>
+struct std::formatter<sysalloc::Global> : sysalloc::detail::TextFormatter {
+  template <class Context>
+  auto format(sysalloc::Global, Context& context) const {
+    return write("Global", context);
+  }
+};
+#endif
 
 #endif  // SYSALLOC_GLOBAL_HPP_

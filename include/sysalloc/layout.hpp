@@ -20,11 +20,8 @@
 #include <functional>
 #include <iosfwd>
 #include <span>
+#include <sysalloc/detail/text.hpp>
 #include <utility>
-
-#if __has_include(<format>)
-#include <format>
-#endif
 
 namespace sysalloc {
 
@@ -177,10 +174,22 @@ class Layout {
   std::size_t align_;
 };
 
-/// Prints `Layout { size: 24, align: 8 }`.
+namespace detail {
+
+/// `Layout { size: 24, align: 8 }`
+constexpr auto text_of(Layout layout) noexcept {
+  Text<80> text;
+  text << "Layout { size: " << layout.size() << ", align: " << layout.align() << " }";
+  return text;
+}
+
+}  // namespace detail
+
+/// Prints `Layout { size: 24, align: 8 }`, padded as a whole and in decimal whatever `out` does
+/// with numbers.
 template <class Char, class Traits>
 std::basic_ostream<Char, Traits>& operator<<(std::basic_ostream<Char, Traits>& out, Layout layout) {
-  return out << "Layout { size: " << layout.size() << ", align: " << layout.align() << " }";
+  return out << detail::text_of(layout).c_str();
 }
 
 /// Prints LayoutError::what().
@@ -204,13 +213,12 @@ struct std::hash<sysalloc::Layout> {
 };
 
 #if defined(__cpp_lib_format)
-/// Formats as operator<< prints; takes no format specification.
+/// Formats as operator<< prints; takes the width, fill and precision of a string.
 template <>
-struct std::formatter<sysalloc::Layout> {
-  constexpr auto parse(std::format_parse_context& context) { return context.begin(); }
-  auto format(sysalloc::Layout layout, std::format_context& context) const {
-    return std::format_to(context.out(), "Layout {{ size: {}, align: {} }}", layout.size(),
-                          layout.align());
+struct std::formatter<sysalloc::Layout> : sysalloc::detail::TextFormatter {
+  template <class Context>
+  auto format(sysalloc::Layout layout, Context& context) const {
+    return write(sysalloc::detail::text_of(layout).view(), context);
   }
 };
 #endif

@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <iosfwd>
 #include <sysalloc/allocator.hpp>
+#include <sysalloc/detail/text.hpp>
 #include <sysalloc/global_alloc.hpp>
 #include <sysalloc/layout.hpp>
 
@@ -92,12 +93,12 @@ std::basic_ostream<Char, Traits>& operator<<(std::basic_ostream<Char, Traits>& o
 }  // namespace sysalloc
 
 #if defined(__cpp_lib_format)
-/// Formats as `System`; takes no format specification.
+/// Formats as `System`; takes the width, fill and precision of a string.
 template <>
-struct std::formatter<sysalloc::System> {
-  constexpr auto parse(std::format_parse_context& context) { return context.begin(); }
-  auto format(sysalloc::System, std::format_context& context) const {
-    return std::format_to(context.out(), "System");
+struct std::formatter<sysalloc::System> : sysalloc::detail::TextFormatter {
+  template <class Context>
+  auto format(sysalloc::System, Context& context) const {
+    return write("System", context);
   }
 };
 #endif

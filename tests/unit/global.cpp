@@ -4,9 +4,13 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <iomanip>
+#include <ostream>
+#include <sstream>
 #include <sysalloc/global.hpp>
 #include <sysalloc/system.hpp>
 #include <type_traits>
+#include <vector>
 
 #include "support/address_space.hpp"
 #include "support/bytes.hpp"
@@ -58,6 +62,21 @@ TEST_CASE("the functions allocate from System when nothing else is chosen") {
   sysalloc::dealloc(zeroed, layout(1000, 8));
   const tests::CrowdedAddressSpace crowded;
   CHECK(sysalloc::alloc(layout(tests::opaque(tests::impossible_size), 8)) == nullptr);
+}
+
+TEST_CASE("Global prints its name") {
+  std::ostringstream out;
+  out << Global{} << '|' << std::setw(8) << Global{};
+  CHECK(out.str() == "Global|  Global");
+#if defined(__cpp_lib_format)
+  CHECK(std::format("{}|{:>8}", Global{}, Global{}) == "Global|  Global");
+#else
+  tests::not_checked("std::formatter<Global>", "this standard library has no <format>");
+#endif
+#if defined(__cpp_lib_format_ranges)
+  static_assert(std::formattable<Global, char>);
+  CHECK(std::format("{}", std::vector<Global>(2)) == "[Global, Global]");
+#endif
 }
 
 TEST_CASE("Global goes to the same allocator as the functions") {

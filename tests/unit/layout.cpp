@@ -5,6 +5,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iomanip>
+#include <locale>
 #include <ostream>
 #include <span>
 #include <sstream>
@@ -13,6 +15,7 @@
 #include <type_traits>
 #include <unordered_set>
 #include <utility>
+#include <vector>
 
 #include "support/bytes.hpp"
 #include "support/environment.hpp"
@@ -213,15 +216,49 @@ TEST_CASE("a layout prints its size and alignment, to streams of both character 
   CHECK(std::string(LayoutError::what()).size() > 10);
 }
 
+TEST_CASE("a layout prints in decimal and is padded as a whole, whatever its stream is told") {
+  std::ostringstream out;
+  out << std::hex << std::showbase << std::showpos << std::setfill('.') << std::left;
+  out << std::setw(32) << layout(24, 16) << '|' << std::right << std::setw(32) << layout(24, 16);
+  CHECK(out.str() == "Layout { size: 24, align: 16 }..|..Layout { size: 24, align: 16 }");
+  // One that writes a thousand as 1,000.
+  struct Grouping : std::numpunct<char> {
+    std::string do_grouping() const override { return "\3"; }
+  };
+  std::ostringstream grouping;
+  grouping.imbue(std::locale(std::locale::classic(), new Grouping));
+  grouping << layout(1000, 4096);
+  CHECK(grouping.str() == "Layout { size: 1000, align: 4096 }");
+  std::wostringstream broad;
+  broad << std::hex << std::setw(31) << layout(24, 16);
+  CHECK((broad.str() == L" Layout { size: 24, align: 16 }"));
+}
+
+TEST_CASE("the largest numbers print") {
+  std::ostringstream out;
+  out << layout(max, 1) << layout(0, top);
+  CHECK(out.str() == "Layout { size: " + std::to_string(max) + ", align: 1 }" +
+                         "Layout { size: 0, align: " + std::to_string(top) + " }");
+}
+
 TEST_CASE("a layout formats as it prints") {
 #if defined(__cpp_lib_format)
   CHECK(std::format("{}", layout(24, 8)) == "Layout { size: 24, align: 8 }");
   CHECK(std::format("<{}>", layout(max, 1)) ==
         "<Layout { size: " + std::to_string(max) + ", align: 1 }>");
+  CHECK(std::format("{:>30}|{:.<30}|{:.6}", layout(24, 8), layout(24, 8), layout(24, 8)) ==
+        " Layout { size: 24, align: 8 }|Layout { size: 24, align: 8 }.|Layout");
   Layout value = layout(1, 1);
   CHECK_THROWS_AS(static_cast<void>(std::vformat("{:x}", std::make_format_args(value))),
                   std::format_error);
 #else
   tests::not_checked("std::formatter<Layout>", "this standard library has no <format>");
+#endif
+#if defined(__cpp_lib_format_ranges)
+  static_assert(std::formattable<Layout, char>);
+  CHECK(std::format("{}", std::vector{layout(24, 8), layout(1, 1)}) ==
+        "[Layout { size: 24, align: 8 }, Layout { size: 1, align: 1 }]");
+#else
+  tests::not_checked("ranges of Layout in std::format", "this standard library has none");
 #endif
 }

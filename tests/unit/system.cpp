@@ -87,8 +87,13 @@ TEST_CASE("System prints its name") {
   CHECK(out.str() == "System");
 #if defined(__cpp_lib_format)
   CHECK(std::format("{}", System{}) == "System");
+  CHECK(std::format("{:>8}", System{}) == "  System");
 #else
   tests::not_checked("std::formatter<System>", "this standard library has no <format>");
+#endif
+#if defined(__cpp_lib_format_ranges)
+  static_assert(std::formattable<System, char>);
+  CHECK(std::format("{}", std::vector<System>(2)) == "[System, System]");
 #endif
 }
 
