@@ -7,9 +7,9 @@
 #define SYSALLOC_CACHED_REPORT_HPP_
 
 #include <cstddef>
-#include <cstdint>
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/fatal.hpp>
+#include <sysalloc/detail/text.hpp>
 
 namespace sysalloc::detail::cached {
 
@@ -21,43 +21,8 @@ inline constexpr bool wrong_size_is_fatal = true;
 inline constexpr bool wrong_size_is_fatal = false;
 #endif
 
-/// A line of text in a fixed buffer; what does not fit is cut off.
-class Text {
- public:
-  Text& operator<<(const char* text) noexcept {
-    while (*text != '\0' && used_ + 1 < sizeof(buffer_)) buffer_[used_++] = *text++;
-    return *this;
-  }
-  Text& operator<<(std::size_t number) noexcept { return digits(number, 10); }
-  Text& operator<<(const void* ptr) noexcept {
-    *this << "0x";
-    return digits(reinterpret_cast<std::uintptr_t>(ptr), 16);
-  }
-  /// Puts blanks until `column`.
-  Text& to(std::size_t column) noexcept {
-    while (used_ < column && used_ + 1 < sizeof(buffer_)) buffer_[used_++] = ' ';
-    return *this;
-  }
-  [[nodiscard]] const char* c_str() noexcept {
-    buffer_[used_] = '\0';
-    return buffer_;
-  }
-
- private:
-  Text& digits(std::size_t number, std::size_t base) noexcept {
-    char reversed[24];
-    std::size_t count = 0;
-    do {
-      reversed[count++] = "0123456789abcdef"[number % base];
-      number /= base;
-    } while (number != 0);
-    while (count != 0 && used_ + 1 < sizeof(buffer_)) buffer_[used_++] = reversed[--count];
-    return *this;
-  }
-
-  char buffer_[400];
-  std::size_t used_ = 0;
-};
+/// A line or a few sentences.
+using Text = detail::Text<400>;
 
 /// `size` is that of the block's class, or 0 when it is unknown.
 [[noreturn]] SYSALLOC_COLD SYSALLOC_NOINLINE inline void report(const char* what, const void* ptr,

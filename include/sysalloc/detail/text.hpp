@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 
 #if __has_include(<format>)
@@ -17,18 +18,22 @@
 
 namespace sysalloc::detail {
 
-/// A text of at most `Capacity` characters: whoever adds to it knows how many they are.
+/// A text of at most `Capacity` characters; what does not fit is cut off.
 template <std::size_t Capacity>
 class Text {
  public:
-  constexpr Text& operator<<(std::string_view text) noexcept {
-    for (const char c : text) chars_[size_++] = c;
+  constexpr Text& operator<<(const char* text) noexcept {
+    while (*text != '\0') put(*text++);
     return *this;
   }
-  constexpr Text& operator<<(std::size_t number) noexcept {
-    std::size_t unit = 1;
-    while (number / unit >= 10) unit *= 10;
-    for (; unit != 0; unit /= 10) chars_[size_++] = static_cast<char>('0' + number / unit % 10);
+  constexpr Text& operator<<(std::size_t number) noexcept { return digits(number, 10); }
+  Text& operator<<(const void* ptr) noexcept {
+    *this << "0x";
+    return digits(reinterpret_cast<std::uintptr_t>(ptr), 16);
+  }
+  /// Puts blanks until `column`.
+  constexpr Text& to(std::size_t column) noexcept {
+    while (size_ < column && size_ < Capacity) put(' ');
     return *this;
   }
 
@@ -37,6 +42,16 @@ class Text {
   [[nodiscard]] constexpr std::string_view view() const noexcept { return {chars_.data(), size_}; }
 
  private:
+  constexpr void put(char c) noexcept {
+    if (size_ < Capacity) chars_[size_++] = c;
+  }
+  constexpr Text& digits(std::size_t number, std::size_t base) noexcept {
+    std::size_t unit = 1;
+    while (number / unit >= base) unit *= base;
+    for (; unit != 0; unit /= base) put("0123456789abcdef"[number / unit % base]);
+    return *this;
+  }
+
   std::array<char, Capacity + 1> chars_{};
   std::size_t size_ = 0;
 };
