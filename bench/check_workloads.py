@@ -6,10 +6,13 @@
 """
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 
@@ -56,6 +59,13 @@ def check_app(*exes: str) -> None:
             )
 
 
+def is_running(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def check_launcher(exe: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out, stdout = Path(scratch, "out.json"), Path(scratch, "stdout")
@@ -73,6 +83,22 @@ def check_launcher(exe: str) -> None:
         expect(result["signal"] == 9, f"signal 9 became {result}")
         result = measure(str(Path(scratch, "no such program")))
         expect("no such program" in result["exec_error"], f"a missing program became {result}")
+
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            started = Path(scratch, f"started-{number}")
+            command = f"sleep 60 & echo $$ $! >{started}; wait"
+            launcher = subprocess.Popen([exe, "--out", str(out), "--", "sh", "-c", command])
+            while not (started.exists() and started.read_text().endswith("\n")):
+                time.sleep(0.01)
+            launcher.send_signal(number)
+            launcher.wait()
+            # What cannot be handled ends the program alone.
+            processes = started.read_text().split()[: 1 if number == signal.SIGKILL else None]
+            time.sleep(0.2)
+            alive = [one for one in processes if is_running(one)]
+            expect(not alive, f"signal {number} to the launcher leaves {alive} running")
+            if number == signal.SIGKILL:
+                os.killpg(launcher.pid, signal.SIGKILL)
 
         expect(run(exe, "--out", str(out)).returncode == 2, "the launcher should want a program")
         expect(run(exe, "--what").returncode == 2, "the launcher should know its options")

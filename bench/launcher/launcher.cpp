@@ -15,6 +15,9 @@
 // ended the child, and exec_error, the reason why it could not be started, or
 // null. LIST is as taskset has it: 0,2-3. Exit 0 means that FILE was written,
 // however the child fared; 1 a failure, 2 a wrong command line.
+//
+// It leads a process group with all that the program starts. A signal to end
+// it, or the end of who started it, ends them all.
 #include <fcntl.h>
 
 #include <cerrno>
@@ -25,8 +28,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <initializer_list>
 #ifdef __linux__
 #include <sched.h>
+#include <sys/prctl.h>
 #endif
 #include <sys/resource.h>
 #include <sys/time.h>
@@ -110,12 +115,17 @@ CpuSet parse_cpus(const char* list) {
 }
 
 int set_cpus(const CpuSet& cpus) { return sched_setaffinity(0, sizeof cpus, &cpus); }
+
+// When the parent ends, this process gets the signal.
+void end_with_parent(int signal) { prctl(PR_SET_PDEATHSIG, signal); }
 #else
 struct CpuSet {};
 
 CpuSet parse_cpus(const char*) { fail(failure, "--cpu works on Linux only"); }
 
 int set_cpus(const CpuSet&) { return 0; }
+
+void end_with_parent(int) {}
 #endif
 
 int open_output(const char* path) {
@@ -174,15 +184,8 @@ ExecError become_program(const Plan& plan) {
   return {ExecError::exec, errno};
 }
 
-// Set while there is a child, before the signals that are forwarded can arrive:
-// they are blocked until then.
-volatile std::sig_atomic_t child_to_signal = 0;
-
-extern "C" void forward_signal(int number) {
-  const int saved_errno = errno;
-  if (child_to_signal > 0) kill(static_cast<pid_t>(child_to_signal), number);
-  errno = saved_errno;
-}
+// This process too, which leads the group.
+extern "C" void end_group(int) { kill(0, SIGKILL); }
 
 std::int64_t now_ns() {
   timespec time{};
@@ -217,38 +220,23 @@ Result run(const Plan& plan) {
   fcntl(reason[0], F_SETFD, FD_CLOEXEC);
   fcntl(reason[1], F_SETFD, FD_CLOEXEC);
 
-  sigset_t forwarded;
-  sigset_t before;
-  sigemptyset(&forwarded);
-  sigaddset(&forwarded, SIGINT);
-  sigaddset(&forwarded, SIGTERM);
-  sigprocmask(SIG_BLOCK, &forwarded, &before);
-
   Result result{};
   const std::int64_t start = now_ns();
   const pid_t child = fork();
   if (child < 0) fail(failure, "cannot fork: %s", std::strerror(errno));
   if (child == 0) {
-    sigprocmask(SIG_SETMASK, &before, nullptr);
+    end_with_parent(SIGKILL);
     const ExecError error = become_program(plan);
     constexpr int not_started = 127;
     _exit(write(reason[1], &error, sizeof error) == sizeof error ? not_started : not_started - 1);
   }
 
-  child_to_signal = child;
-  struct sigaction action{};
-  action.sa_handler = forward_signal;
-  action.sa_flags = SA_RESTART;
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-  sigprocmask(SIG_SETMASK, &before, nullptr);
   close(reason[1]);
 
   while (wait4(child, &result.status, 0, &result.usage) < 0) {
     if (errno != EINTR) fail(failure, "cannot wait: %s", std::strerror(errno));
   }
   result.wall_ns = now_ns() - start;
-  child_to_signal = 0;
   if (read(reason[0], &result.error, sizeof result.error) != sizeof result.error) {
     result.error = {ExecError::none, 0};
   }
@@ -294,6 +282,11 @@ void print(std::FILE* file, const Result& result, const char* program) {
 
 int main(int, char** argv) {
   const Options options = parse_options(argv);
+  setpgid(0, 0);  // fails where it leads a session, and so a group, already
+  struct sigaction action{};
+  action.sa_handler = end_group;
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaction(number, &action, nullptr);
+  end_with_parent(SIGTERM);
   // Opened first: a measurement that cannot be written down is not begun.
   std::FILE* out = fdopen(open_output(options.out), "w");
   if (out == nullptr) fail(failure, "cannot write '%s': %s", options.out, std::strerror(errno));

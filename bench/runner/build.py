@@ -66,11 +66,19 @@ def _configure(repo: Path, build_dir: Path, log: Path, added: Iterable[Added]) -
 
 
 def _run(command: list[str], log: Path) -> None:
-    with log.open("a") as output:
-        done = subprocess.run(
+    with (
+        log.open("a") as output,
+        subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        )
-    if done.returncode != 0:
+        ) as process,
+    ):
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            # So that it ends the compilers, too, where the signal came to this process alone.
+            process.terminate()
+            raise
+    if status != 0:
         tail = log.read_text(errors="replace").splitlines()[-25:]
         raise BuildError(
             "\n".join([*tail, f"the build failed ({command[0]}); the whole log: {log}"])

@@ -2,13 +2,15 @@
 
 import io
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from runner import build, elf, machine, manifest, options, packages, plan, workloads
 from runner.allocators import OPTIONAL_PACKAGES
-from runner.errors import BuildError, UsageError
+from runner.errors import BuildError, Interrupted, UsageError, signal_of
 from runner.manifest import Manifest, Variant
 from runner.options import Options
 from runner.results import Results
@@ -17,13 +19,18 @@ from runner.workloads import Workload
 
 REPO = Path(__file__).resolve().parent.parent.parent
 
-OK, FAILED, NOTHING_MEASURED, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, NOTHING_MEASURED = 0, 1, 2
+# Interrupted is 128 and the signal's number, as a shell has it.
 
 
 def main(argv: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that has no ± shall get a question mark, not a traceback.
         sys.stdout.reconfigure(errors="replace")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Not where it is ignored, as nohup has it.
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _interrupt)
     try:
         return _main(options.parse(argv))
     except UsageError as error:
@@ -33,9 +40,14 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:
         # The reader has gone; so must what Python would still write on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        _say("interrupted")
+        return 128 + signal_of(interrupt)
     return NOTHING_MEASURED
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    raise Interrupted(number)
 
 
 def _main(chosen: Options) -> int:
@@ -86,10 +98,15 @@ def _measure(
                 todo, workloads.columns(variants), planned, measurer, outputs, shown
             )
         judged = verdict.judge(results, outputs)
+    if results.interrupted and not any(
+        cell.samples or cell.failure for cell in results.cells.values()
+    ):
+        _say("interrupted before anything was measured")
+        return 128 + results.interrupted
     _report(chosen, results, judged, variants, described)
     if results.interrupted:
         _say("interrupted: the tables show what was measured until then")
-        return INTERRUPTED
+        return 128 + results.interrupted
     return FAILED if judged.failures else OK
 
 

@@ -5,10 +5,18 @@ import json
 import os
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import BuildError
+
+
+OUTPUT_LIMIT = 64 * 2**20
+"""Bytes that a program may print, to each of stdout and stderr."""
+
+_LOOK_S = 0.05
+"""How long an output grows before somebody looks how large it is."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,8 @@ class Run:
     exec_error: str | None
     stdout: Path
     stderr: Path
+    too_long: str | None = None
+    """The output that was longer than may be: stdout or stderr. The program was ended for it."""
 
     @property
     def ending(self) -> str:
@@ -51,7 +61,7 @@ class Measurer:
     ) -> None:
         self._launcher = launcher
         self._scratch = scratch
-        self._timeout = timeout
+        self.timeout = timeout
         self._pin = pin
         self._stdin = stdin
         # A user's preloaded library would be in every allocator's run; Google Benchmark would take
@@ -83,12 +93,13 @@ class Measurer:
             argv += ["--cpu", self._pin]
         if command.preload:
             argv += ["--preload", str(command.preload)]
-        timed_out, complaint = self._start([*argv, "--", *command.argv])
+        timed_out, complaint = self._start([*argv, "--", *command.argv], (stdout, stderr))
+        too_long = _too_long((stdout, stderr))
 
         try:
             content = json.loads(result.read_text())
         except ValueError:
-            if not timed_out:
+            if not timed_out and not too_long:
                 raise BuildError(
                     f"the launcher measured nothing: {complaint or 'no reason given'}"
                 ) from None
@@ -104,10 +115,12 @@ class Measurer:
             exec_error=content.get("exec_error") or None,
             stdout=stdout,
             stderr=stderr,
+            too_long=too_long,
         )
 
-    def _start(self, argv: list[str]) -> tuple[bool, str]:
+    def _start(self, argv: list[str], outputs: tuple[Path, ...]) -> tuple[bool, str]:
         """Whether it timed out, and what the launcher itself had to say."""
+        end = time.monotonic() + self.timeout
         with open(self._stdin or os.devnull, "rb") as stdin:
             # A session of its own, so that the whole family can be ended at once.
             process = subprocess.Popen(
@@ -121,16 +134,27 @@ class Measurer:
                 start_new_session=True,
             )
             try:
-                return False, process.communicate(timeout=self._timeout)[1].strip()
-            except subprocess.TimeoutExpired:
-                return True, ""
+                while True:
+                    left = end - time.monotonic()
+                    try:
+                        complaint = process.communicate(timeout=max(0.0, min(left, _LOOK_S)))[1]
+                        return False, complaint.strip()
+                    except subprocess.TimeoutExpired:
+                        if left <= _LOOK_S:
+                            return True, ""
+                        if _too_long(outputs):
+                            return False, ""
             finally:
-                if process.poll() is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
+                # What the program has left running, too.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 if process.stderr:
                     process.stderr.close()
+
+
+def _too_long(outputs: tuple[Path, ...]) -> str | None:
+    return next((path.name for path in outputs if path.stat().st_size > OUTPUT_LIMIT), None)
 
 
 def last_lines(path: Path, count: int = 3) -> list[str]:

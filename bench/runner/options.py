@@ -18,7 +18,8 @@ cached_malloc (which replaces malloc too; for programs alone), mimalloc, jemallo
 last two when installed), floor (no allocator: the least the workload can cost), or NAME=PATH of any
 other one's .o, .a or .so.
 
-exit status: 0 all is well, 1 an allocator changed a result or a run crashed, 2 nothing was measured.
+exit status: 0 all is well, 1 an allocator changed a result or a run crashed, 2 nothing was measured,
+130 interrupted (143 by SIGTERM, 129 by SIGHUP).
 
 examples:
   ./bench/run                                          everything, in about three minutes

@@ -6,15 +6,20 @@ import re
 import shutil
 from pathlib import Path
 
-from runner.measure import Run, last_lines
+from runner.measure import OUTPUT_LIMIT, Run, last_lines
 from runner.results import Failure, Sample
 from runner.workloads import APP, MICRO, Workload
+
+KEPT_LIMIT = 8 * OUTPUT_LIMIT
+"""Bytes of outputs that are kept; one more may be begun below it."""
 
 _NANOSECONDS = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 
 
 def read(workload: Workload, run: Run, outputs: Path) -> Sample | Failure:
     """Keeps in `outputs` what a user's program printed."""
+    if run.too_long is not None:
+        return Failure("output", too_long(run.too_long))
     if run.timed_out:
         return Failure("timeout", "still running when its time was up (--timeout)")
     if run.exec_error is not None:
@@ -65,11 +70,19 @@ def _failure(label: str, run: Run) -> Failure:
     return Failure(label, "\n    ".join([run.ending, *last_lines(run.stderr)]))
 
 
+def too_long(output: str) -> str:
+    return (
+        f"its {output} is longer than {OUTPUT_LIMIT >> 20} MiB: "
+        "make it print less, or send it to /dev/null (sh -c 'exec PROGRAM ARGS >/dev/null')"
+    )
+
+
 def _keep(output: Path, outputs: Path) -> str:
-    """The digest of an output, under which it is kept for showing where two differ."""
+    """The digest of an output, under which it is kept for showing where two differ, while there is
+    room: one that is never the same twice would fill the disk."""
     with output.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     kept = outputs / digest
-    if not kept.exists():
+    if not kept.exists() and sum(one.stat().st_size for one in outputs.iterdir()) <= KEPT_LIMIT:
         shutil.copyfile(output, kept)
     return digest

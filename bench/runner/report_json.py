@@ -41,7 +41,7 @@ def write(
             "full": options.full,
             "pin": options.pin,
             "timeout_s": options.timeout,
-            "interrupted": results.interrupted,
+            "interrupted": results.interrupted != 0,
         },
         "allocators": [{"name": variant.name, "how": variant.how} for variant in variants],
         "columns": {"base": BASE, "control": CONTROL, "all": results.columns},

@@ -54,7 +54,8 @@ class Results:
     """Of one run of a micro workload."""
     seconds: float = 0.0
     """That all rounds took."""
-    interrupted: bool = False
+    interrupted: int = 0
+    """The number of the signal that ended the run early, or 0."""
 
     def cell(self, workload: Workload, column: str) -> Cell:
         return self.cells[workload.name, column]

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner.allocators import BASE
-from runner.errors import UsageError
-from runner.measure import Command, Measurer
+from runner.errors import UsageError, signal_of
+from runner.measure import Command, Measurer, Run
 from runner.plan import Plan
 from runner.progress import Progress
-from runner.reading import read
+from runner.reading import read, too_long
 from runner.results import Failure, Results, empty
 from runner.workloads import APP, MICRO, PROGRAM, Workload
 
@@ -72,8 +72,8 @@ def run(
             results.rounds, results.micro_rounds = whole.done, micro.done
             if all(one.done for one in kinds):
                 whole.wanted, micro.wanted = plan.shares(whole.mean_seconds, micro.mean_seconds)
-    except KeyboardInterrupt:
-        results.interrupted = True
+    except KeyboardInterrupt as interrupt:
+        results.interrupted = signal_of(interrupt)
     return results
 
 
@@ -92,14 +92,27 @@ def _run_workload(
         if cell.failure is None:
             progress.step(workload.label, column)
             run = measurer.run(_with_length(workload, command, plan))
-            if workload.kind == PROGRAM and column == BASE and run.exec_error is not None:
-                raise UsageError(run.exec_error)
+            if workload.kind == PROGRAM and column == BASE and not cell.samples:
+                _check(workload, run, measurer.timeout)
             outcome = read(workload, run, outputs)
             if isinstance(outcome, Failure):
                 cell.failure = outcome
             else:
                 cell.samples.append(outcome)
         progress.done()
+
+
+def _check(workload: Workload, run: Run, timeout: float) -> None:
+    """Of the first run of all: what keeps a program from being measured under any allocator."""
+    if run.exec_error is not None:
+        raise UsageError(run.exec_error)
+    if run.too_long is not None:
+        raise UsageError(f"{workload.label}: {too_long(run.too_long)}")
+    if run.timed_out:
+        raise UsageError(
+            f"{workload.label}: still running after {timeout:g} s under libc: is it a server? "
+            "It has to end by itself (--timeout)"
+        )
 
 
 def _in_order(workload: Workload, number: int) -> list[tuple[str, Command]]:

@@ -79,6 +79,8 @@ def _difference(aspect: str, column: str, got: str, expected: str, outputs: Path
         return f"WRONG checksum {got}, under libc {expected}"
     if aspect == "ending":
         return f"{got}, under libc {expected}"
+    if not (outputs / got).exists() or not (outputs / expected).exists():
+        return f"{aspect} differs"
     number, line, libc_line = _first_difference(outputs / got, outputs / expected)
     return f"{aspect} differs from line {number}:\n    {column}: {line}\n    libc: {libc_line}"
 

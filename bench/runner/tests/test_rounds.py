@@ -19,6 +19,7 @@ class FakeMeasurer(Measurer):
     """Notes what it is to run, and runs nothing."""
 
     def __init__(self, scratch: Path, signal_of: Callable[[str], int | None]) -> None:
+        self.timeout = 60.0
         self.runs: list[str] = []
         self._signal_of = signal_of
         self._stdout, self._stderr = scratch / "stdout", scratch / "stderr"

@@ -1,11 +1,46 @@
 """Whole runs against a fake build: what is found wrong, and what the report says."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from runner.tests.fakes import CHECKSUM, FakeBuild
+
+
+def _has_ended(pid: int) -> bool:
+    """Soon, if not yet; a process that nobody has waited for has ended, too."""
+    for _ in range(50):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+# Runs the bench in a process of its own, to which signals can be sent.
+APART = """\
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from runner.tests.fakes import FakeBuild
+build = FakeBuild(Path(sys.argv[2]))
+build.variant("libc")
+build.variant("system", preload="/fake/system.so")
+status, out, err = build.run("--rounds", "3", "--", *sys.argv[3:])
+print(out)
+sys.stderr.write(err)
+sys.exit(status)
+"""
+BENCH = str(Path(__file__).parent.parent.parent)
 
 
 class Run(unittest.TestCase):
@@ -141,6 +176,48 @@ class Apps(Run):
         self.assertNotIn("under system", err)
 
 
+class Signals(Run):
+    def _signalled(self, number: int, commands: str) -> tuple[int, str, str]:
+        """Sends it when the program has written its process's number, and waits for all to end."""
+        pid, scratch = self.path / "pid", self.path / "tmp"
+        scratch.mkdir(exist_ok=True)
+        pid.unlink(missing_ok=True)
+        program = ("sh", "-c", commands.replace("PID", str(pid)))
+        bench = subprocess.Popen(
+            [sys.executable, "-c", APART, BENCH, str(self.path), *program],
+            env=os.environ | {"TMPDIR": str(scratch)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(200):
+            if pid.exists() and pid.read_text().endswith("\n"):
+                break
+            time.sleep(0.05)
+        bench.send_signal(number)
+        out, err = bench.communicate(timeout=20)
+        self.assertEqual(list(scratch.iterdir()), [], "the scratch directory is left behind")
+        for one in pid.read_text().split():
+            self.assertTrue(_has_ended(int(one)), f"{commands}: a process is left behind")
+        return bench.returncode, out, err
+
+    def test_nothing_is_left_behind(self) -> None:
+        for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+            with self.subTest(number):
+                ended, out, err = self._signalled(number, "sleep 60 & echo $$ $! >PID; sleep 60")
+                self.assertEqual(ended, status, err)
+                self.assertIn("interrupted before anything was measured", err)
+                self.assertNotIn("Traceback", err)
+                self.assertEqual(out.strip(), "")
+
+    def test_what_was_measured_is_shown(self) -> None:
+        wait_under_system = 'test -z "$FAKE_PRELOAD" || { echo $$ >PID; sleep 60; }'
+        ended, out, err = self._signalled(signal.SIGTERM, wait_under_system)
+        self.assertEqual(ended, 143, err)
+        self.assertIn("libc again", out)
+        self.assertIn("until then", err)
+
+
 class Program(Run):
     def setUp(self) -> None:
         super().setUp()
@@ -184,6 +261,50 @@ class Program(Run):
         self.assertIn("its stdout is not the same in every run under libc itself", err)
         self.assertNotIn("stdout differs", err)
         self.assertIn("stderr differs", err)
+
+    def _scratch(self) -> Path:
+        """Where the bench makes its scratch directory."""
+        scratch = self.path / "tmp"
+        scratch.mkdir()
+        patch = mock.patch("tempfile.tempdir", str(scratch))
+        patch.start()
+        self.addCleanup(patch.stop)
+        return scratch
+
+    def test_endless_output_is_ended(self) -> None:
+        scratch = self._scratch()
+        for redirected, named in (("", "stdout"), (">&2", "stderr")):
+            with self.subTest(named), mock.patch("runner.measure.OUTPUT_LIMIT", 2**20):
+                # Not endless, in case that nothing ends it.
+                status, out, err = self._program(f"yes | head -c 300000000 {redirected}; sleep 2")
+                self.assertEqual(status, 2, err)
+                self.assertIn(f"its {named} is longer than", err)
+                self.assertEqual(out, "")
+                self.assertEqual(list(scratch.iterdir()), [])
+
+    def test_endless_output_under_one_allocator(self) -> None:
+        with mock.patch("runner.measure.OUTPUT_LIMIT", 2**20):
+            status, out, err = self._program(
+                'test -z "$FAKE_PRELOAD" || yes | head -c 300000000; exit 0'
+            )
+        self.assertEqual(status, 1)
+        self.assertIn("output", out)
+        self.assertIn("under system: its stdout is longer than", err)
+
+    def test_a_server_is_waited_for_once(self) -> None:
+        started = time.monotonic()
+        self.script.write_text("#!/bin/sh\nexec sleep 60\n")
+        self.script.chmod(0o755)
+        status, out, err = self._run("--timeout", "1", "--", str(self.script))
+        self.assertEqual(status, 2)
+        self.assertIn("still running after 1 s under libc: is it a server?", err)
+        self.assertLess(time.monotonic() - started, 3)
+
+    def test_what_a_program_leaves_running_is_ended(self) -> None:
+        pid = self.path / "pid"
+        status, _, err = self._program(f"sleep 60 & echo $! >{pid}")
+        self.assertEqual(status, 0, err)
+        self.assertTrue(_has_ended(int(pid.read_text())))
 
     def test_several_have_a_mean(self) -> None:
         listed = self.path / "list"
