@@ -13,8 +13,6 @@ BUILD = (
     "meson",
     "ninja-build",
     "pkg-config",
-    # Meson asks CMake for the directories of the package files that the project installs.
-    "cmake",
     "libbenchmark-dev",
     "libmimalloc-dev",
     "nlohmann-json3-dev",

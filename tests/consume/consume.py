@@ -4,6 +4,7 @@ What is installed here is what `meson install` of the shipped configuration inst
 of its own. The whole prefix is then moved, so that nothing can depend on where it was built.
 """
 
+import os
 import pathlib
 import shutil
 import signal
@@ -223,6 +224,29 @@ class Consume(support.TestCase):
         result = support.run([*configure, f"-DCMAKE_PREFIX_PATH={self.prefix}"])
         self.assertNotEqual(result.returncode, 0)
         self.assertIn("version: 0.1", result.stderr)
+
+    def test_cmake_is_not_needed_to_build(self):
+        # Nor what it writes into the directory that it is started in.
+        missing = self.scratch / "bin" / "cmake"
+        missing.parent.mkdir()
+        missing.write_text("#!/bin/sh\nexit 1\n")
+        missing.chmod(0o755)
+        env = support.environment(PATH=f"{missing.parent}:{os.environ['PATH']}")
+        options = ["-Dtests=false", "-Dlibdir=lib"]
+        build = self.scratch / "build"
+        self.check([*support.MESON_SETUP, build, support.SOURCE, *options], env=env)
+
+    def test_cmake_with_a_libdir_outside_the_prefix(self):
+        self.need("cmake")
+        build, prefix, lib = self.scratch / "made", self.scratch / "prefix", self.scratch / "lib"
+        options = ["-Dtests=false", f"-Dlibdir={lib}", f"--prefix={prefix}"]
+        self.check([*support.MESON_SETUP, build, support.SOURCE, *options])
+        self.check(["meson", "install", "-C", build, "--quiet"])
+        self.write("CMakeLists.txt", CMAKE_PROJECT)
+        configure = [*support.CMAKE_SETUP, "-S", self.scratch, "-B", self.scratch / "build"]
+        self.check([*configure, f"-Dsysalloc_DIR={lib}/cmake/sysalloc"])
+        self.check(["cmake", "--build", self.scratch / "build"])
+        self.assert_says(self.scratch / "build" / "plain", "not overridden")
 
     def build_with_meson(self, env=None):
         targets = "".join(MESON_OVERRIDDEN.format(name=name) for name in OVERRIDES)
