@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from runner import packages
+from runner import manifest, packages
 from runner.allocators import OPTIONAL_PACKAGES, Added
 from runner.errors import BuildError, UsageError
 
@@ -18,8 +18,8 @@ def directory(repo: Path) -> Path:
     return repo / "build" / "bench"
 
 
-def build(repo: Path, added: Iterable[Added]) -> Path:
-    """Returns the build directory."""
+def build(repo: Path, added: Iterable[Added] | None) -> Path:
+    """Returns the build directory. Without `added` only what it takes to measure programs is built."""
     build_dir = directory(repo)
     log = build_dir.with_suffix(".log")
     try:
@@ -28,14 +28,24 @@ def build(repo: Path, added: Iterable[Added]) -> Path:
     except OSError as error:
         raise UsageError(f"cannot build in {log.parent}: {error.strerror}") from None
     _configure(repo, build_dir, log, added)
-    _run(["ninja", "-C", str(build_dir)], log)
+    targets = [] if added is not None else _for_programs(build_dir)
+    _run(["ninja", "-C", str(build_dir), *targets], log)
     return build_dir
 
 
-def _configure(repo: Path, build_dir: Path, log: Path, added: Iterable[Added]) -> None:
+def _for_programs(build_dir: Path) -> list[str]:
+    made = manifest.read(build_dir)
+    wanted = [made.launcher, *(variant.preload for variant in made.variants if variant.preload)]
+    return [str(path.relative_to(build_dir)) for path in wanted if path.is_relative_to(build_dir)]
+
+
+def _configure(repo: Path, build_dir: Path, log: Path, added: Iterable[Added] | None) -> None:
     stamp = build_dir / "runner-settings.json"
+    before = _read(stamp)
     options = {
-        "bench_baselines": ",".join(f"{one.name}={one.path}" for one in added),
+        "bench_baselines": _kept(before)
+        if added is None
+        else ",".join(f"{one.name}={one.path}" for one in added),
         # Only for the comparison: a baseline that came, changed or went changes what the build finds.
         "found": packages.versions(BASELINE_PACKAGES),
     }
@@ -45,7 +55,6 @@ def _configure(repo: Path, build_dir: Path, log: Path, added: Iterable[Added]) -
     }
     settings = {"options": options, "fixed": fixed}
 
-    before = _read(stamp)
     if before == settings and (build_dir / "build.ninja").exists():
         return
     command = [
@@ -63,6 +72,13 @@ def _configure(repo: Path, build_dir: Path, log: Path, added: Iterable[Added]) -
         command.append("--reconfigure" if before and before.get("fixed") == fixed else "--wipe")
     _run(command, log)
     stamp.write_text(json.dumps(settings, indent=2))
+
+
+def _kept(before: dict | None) -> str:
+    """The allocators that were added last, so that they need not be built again next time."""
+    baselines = before["options"]["bench_baselines"] if before else ""
+    paths = [one.partition("=")[2] for one in baselines.split(",")]
+    return baselines if all(Path(path).is_file() for path in paths) else ""
 
 
 def _run(command: list[str], log: Path) -> None:

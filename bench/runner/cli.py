@@ -1,15 +1,18 @@
 """The whole course of a run: check, build, measure, report."""
 
+import contextlib
 import io
 import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from runner import build, elf, machine, manifest, options, packages, plan, workloads
-from runner.allocators import OPTIONAL_PACKAGES
+from runner.allocators import KNOWN, OPTIONAL_PACKAGES, Added
 from runner.errors import BuildError, Interrupted, UsageError, signal_of
 from runner.manifest import Manifest, Variant
 from runner.options import Options
@@ -38,12 +41,24 @@ def main(argv: list[str]) -> int:
     except BuildError as error:
         _say(str(error))
     except BrokenPipeError:
-        # The reader has gone; so must what Python would still write on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
+    except OSError as error:
+        _say(f"bench/run: {_reason(error)}")
+        _drop_output()
     except KeyboardInterrupt as interrupt:
         _say("interrupted")
         return 128 + signal_of(interrupt)
     return NOTHING_MEASURED
+
+
+def _drop_output() -> None:
+    """Of what cannot be written, Python would try to write the rest on its way out."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else f"cannot write: {error.strerror}"
 
 
 def _interrupt(number: int, _: object) -> NoReturn:
@@ -64,8 +79,11 @@ def _main(chosen: Options) -> int:
 
     is_first = not build.directory(REPO).exists()
     with progress.status("Building; this takes a minute the first time", is_long=is_first):
-        build_dir = build.build(REPO, chosen.allocators.added)
+        # Nothing is linked for programs: what is added is for the loader alone.
+        build_dir = build.build(REPO, None if chosen.programs else chosen.allocators.added)
     made = manifest.read(build_dir)
+    if chosen.programs:
+        made = _with_libraries(made, chosen.allocators.added)
     variants = workloads.choose(made, chosen.allocators, for_program=bool(chosen.programs))
     if chosen.programs:
         todo = [workloads.program(argv, variants) for argv in chosen.programs]
@@ -75,6 +93,13 @@ def _main(chosen: Options) -> int:
         _list(todo, made)
         return OK
     return _measure(chosen, build_dir, made, variants, todo)
+
+
+def _with_libraries(made: Manifest, added: Iterable[Added]) -> Manifest:
+    """In the place of those that the build was given, maybe by another run."""
+    built = [variant for variant in made.variants if variant.name in KNOWN]
+    brought = [Variant(one.name, "preloaded", one.path) for one in added]
+    return replace(made, variants=(*built, *brought))
 
 
 def _measure(
@@ -120,11 +145,14 @@ def _report(
     from runner import legend, report_json, table
     from runner.summary import PEAK, TIME, summarise
 
+    for failing in judged.failing:
+        _say(f"note: {failing}")
     time, peak = summarise(results, TIME), summarise(results, PEAK)
     console = table.console()
     for summary in (time, peak):
         if summary.groups:
             table.render(summary, console)
+    console.print()
     for line in legend.lines(results, time, variants, machine.one_line(described)):
         console.print(line, style="dim", markup=False)
     if chosen.json:
@@ -154,11 +182,10 @@ def _warn(chosen: Options, made: Manifest, described: dict[str, object]) -> None
     if busy := machine.busy(described):
         _say(f"note: {busy}")
     for argv in chosen.programs:
-        if (problem := elf.preload_problem(Path(argv[0]))) is None:
-            continue
-        _say(
-            f"warning: no allocator can be preloaded into {argv[0]}, because {problem}; all its figures are libc's"
-        )
+        if problem := elf.preload_problem(Path(argv[0])):
+            _say(
+                f"warning: no allocator can be preloaded into {argv[0]}, because {problem}; all its figures are libc's"
+            )
 
 
 def _list(todo: list[Workload], made: Manifest) -> None:
@@ -170,4 +197,6 @@ def _list(todo: list[Workload], made: Manifest) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    # Where nobody reads it any more, such as a terminal that was closed, the rest goes on.
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)

@@ -1,33 +1,163 @@
-"""Why a library cannot be preloaded into a program, as far as its file tells."""
+"""What the file of a program or of an allocator tells before it runs.
 
+Whether a library can be preloaded into a program, and whether a file that is to be an allocator is
+one at all, for this machine: ld.so goes on without what it cannot preload, and a library that
+replaces nothing changes nothing, so both would give libc's figures under another name.
+"""
+
+import mmap
 import os
 import stat
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+# By ELF's number of the machine and the bits of a word.
+_TARGETS = {
+    (3, 32): "i386",
+    (40, 32): "32-bit ARM",
+    (62, 32): "x32",
+    (62, 64): "x86-64",
+    (183, 64): "ARM64",
+    (243, 64): "64-bit RISC-V",
+}
+
 _PT_INTERP = 3
+_SHT_SYMTAB, _SHT_DYNSYM = 2, 11
+
+# malloc and operator new(size_t), for a size_t that is unsigned long and for unsigned int.
+_ALLOCATOR = {b"malloc", b"_Znwm", b"_Znwj"}
+# What the compiler is to translate at link time has no other symbols yet.
+_NOT_TRANSLATED = b"__gnu_lto_slim"
+
+_DAMAGED = (struct.error, IndexError, ValueError)
 
 
 def preload_problem(program: Path) -> str | None:
     """One clause saying why LD_PRELOAD cannot reach this program, or None."""
     try:
         owner = program.stat()
-        with program.open("rb") as file:
-            head = file.read(4096)
-            if head.startswith(b"#!"):
-                words = head[2:].split(b"\n", 1)[0].split()
+        with _mapped(program) as data:
+            if data[:2] == b"#!":
+                words = data[2:4096].split(b"\n", 1)[0].split()
                 # The script's own set-user-ID bit has no effect on Linux; its interpreter decides.
                 return preload_problem(Path(os.fsdecode(words[0]))) if words else None
-            if head[:4] != b"\x7fELF":
+            if data[:4] != b"\x7fELF":
                 return None
             if _privileged(program, owner):
                 return "it runs with another user's rights"
-            if head[4] != _own_class():
-                return "it is a program for another word size"
-            return None if _has_interpreter(head, file) else "it is statically linked"
-    except (OSError, struct.error, IndexError):
+            elf = _Elf(data)
+            if elf.target != _own_target():
+                return f"it is a program for {elf.target}"
+            return None if elf.has_interpreter() else "it is statically linked"
+    except (OSError, *_DAMAGED):
         return None
+
+
+def allocator_problem(path: Path) -> str | None:
+    """What follows the path in a sentence that says why this .o, .a or .so is no allocator, or None."""
+    try:
+        with _mapped(path) as data:
+            if data[:8] in (b"!<arch>\n", b"!<thin>\n"):
+                target, names = _archive(data)
+            elif data[:4] == b"\x7fELF":
+                elf = _Elf(data)
+                target, names = elf.target, elf.defined()
+            elif ".so" in path.name:
+                return "is no shared library; a linker script names the library itself"
+            else:
+                return None
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except _DAMAGED:
+        return "is empty or damaged"
+    if target is not None and target != _own_target():
+        return f"is for {target}, and this machine is {_own_target()}"
+    if names is not None and not names & _ALLOCATOR:
+        return "defines neither malloc nor operator new: its figures would be libc's"
+    return None
+
+
+def _own_target() -> str:
+    # Python's.
+    own = Path("/proc/self/exe")
+    with _mapped(own if own.exists() else Path(sys.executable)) as data:
+        return _Elf(data).target
+
+
+class _Elf:
+    def __init__(self, data: bytes) -> None:
+        if data[:4] != b"\x7fELF":
+            raise ValueError
+        self._data = data
+        self._is64 = data[4] == 2
+        self._order = "<" if data[5] == 1 else ">"
+        (machine,) = self._unpack("H", 18)
+        bits = 64 if self._is64 else 32
+        self.target = _TARGETS.get((machine, bits), f"a {bits}-bit machine of ELF's number {machine}")
+
+    def has_interpreter(self) -> bool:
+        (table,) = self._unpack("Q", 32) if self._is64 else self._unpack("I", 28)
+        size, count = self._unpack("HH", 54 if self._is64 else 42)
+        return any(self._unpack("I", table + i * size)[0] == _PT_INTERP for i in range(count))
+
+    def defined(self) -> set[bytes] | None:
+        """The names of what it defines for others; None where it does not tell."""
+        tables = {kind: (start, size, link) for kind, start, size, link in self._sections()}
+        # A shared library offers what is in the one; a stripped one has only that.
+        table = tables.get(_SHT_DYNSYM) or tables.get(_SHT_SYMTAB)
+        if table is None:
+            return None
+        names = set(self._symbols(*table))
+        return None if _NOT_TRANSLATED in names else names
+
+    def _sections(self) -> Iterator[tuple[int, int, int, int]]:
+        """Type, offset, size and link of each."""
+        (table,) = self._unpack("Q", 40) if self._is64 else self._unpack("I", 32)
+        each, count = self._unpack("HH", 58 if self._is64 else 46)
+        for section in range(table, table + each * count, each):
+            (kind,) = self._unpack("I", section + 4)
+            if self._is64:
+                start, size, link = self._unpack("QQI", section + 24)
+            else:
+                start, size, link = self._unpack("III", section + 16)
+            yield kind, start, size, link
+
+    def _symbols(self, start: int, size: int, link: int) -> Iterator[bytes]:
+        _, names, names_size, _ = list(self._sections())[link]
+        text = self._data[names : names + names_size]
+        each = 24 if self._is64 else 16
+        for symbol in range(start, start + size, each):
+            (name,) = self._unpack("I", symbol)
+            info, _, section = self._unpack("BBH", symbol + (4 if self._is64 else 12))
+            if section != 0 and info >> 4 != 0:  # defined, and not local
+                yield text[name : text.index(b"\0", name)]
+
+    def _unpack(self, format: str, offset: int) -> tuple:
+        return struct.unpack_from(self._order + format, self._data, offset)
+
+
+def _archive(data: bytes) -> tuple[str | None, set[bytes] | None]:
+    """From the index that ar puts first, and from the first object."""
+    name, size = data[8:24].rstrip(), int(data[56:66])
+    if name not in (b"/", b"/SYM64/"):
+        return None, None
+    index = data[68 : 68 + size]
+    each = 4 if name == b"/" else 8
+    count = int.from_bytes(index[:each], "big")
+    names = set(index[each * (count + 1) :].split(b"\0"))
+    target = None
+    if count and data[:8] == b"!<arch>\n":
+        first = int.from_bytes(index[each : 2 * each], "big") + 60
+        if data[first : first + 4] == b"\x7fELF":
+            target = _Elf(data[first : first + 64]).target
+    return target, names
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _privileged(program: Path, owner: os.stat_result) -> bool:
@@ -39,22 +169,3 @@ def _privileged(program: Path, owner: os.stat_result) -> bool:
         return os.getuid() != 0 and bool(os.getxattr(program, "security.capability"))
     except OSError:
         return False
-
-
-def _own_class() -> int:
-    return 2 if sys.maxsize > 2**32 else 1
-
-
-def _has_interpreter(head: bytes, file) -> bool:
-    order = "<" if head[5] == 1 else ">"
-    if head[4] == 2:
-        (table,) = struct.unpack_from(order + "Q", head, 32)
-        size, count = struct.unpack_from(order + "HH", head, 54)
-    else:
-        (table,) = struct.unpack_from(order + "I", head, 28)
-        size, count = struct.unpack_from(order + "HH", head, 42)
-    file.seek(table)
-    headers = file.read(size * count)
-    return any(
-        struct.unpack_from(order + "I", headers, i * size)[0] == _PT_INTERP for i in range(count)
-    )

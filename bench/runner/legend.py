@@ -29,8 +29,10 @@ def lines(
 
 
 def _how(variant: Variant, results: Results) -> str:
-    if results.of_kind(PROGRAM):
-        return f"{variant.preload.name} preloaded" if variant.preload else "the program as it is"
+    if programs := results.of_kind(PROGRAM):
+        # Not into a program that no library can be preloaded into.
+        is_preloaded = any(program.commands[variant.name].preload for program in programs)
+        return f"{variant.preload.name} preloaded" if is_preloaded else "the program as it is"
     if variant.name == FLOOR:
         return f"no allocator but the least a workload can cost: {variant.how}"
     return variant.how

@@ -1,19 +1,23 @@
 """One run of one program, in a process of its own, through the launcher."""
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.errors import BuildError
+from runner.errors import BuildError, UsageError
 
 
 OUTPUT_LIMIT = 64 * 2**20
 """Bytes that a program may print, to each of stdout and stderr."""
+
+_SPLITS = re.compile("[ :]")
 
 _LOOK_S = 0.05
 """How long an output grows before somebody looks how large it is."""
@@ -39,6 +43,8 @@ class Run:
     exec_error: str | None
     stdout: Path
     stderr: Path
+    preload: Path | None = None
+    """As it was given to the loader."""
     too_long: str | None = None
     """The output that was longer than may be: stdout or stderr. The program was ended for it."""
 
@@ -91,8 +97,9 @@ class Measurer:
         ]
         if self._pin:
             argv += ["--cpu", self._pin]
-        if command.preload:
-            argv += ["--preload", str(command.preload)]
+        preload = command.preload and self._loadable(command.preload)
+        if preload:
+            argv += ["--preload", str(preload)]
         timed_out, complaint = self._start([*argv, "--", *command.argv], (stdout, stderr))
         too_long = _too_long((stdout, stderr))
 
@@ -115,8 +122,26 @@ class Measurer:
             exec_error=content.get("exec_error") or None,
             stdout=stdout,
             stderr=stderr,
+            preload=preload,
             too_long=too_long,
         )
+
+    def _loadable(self, library: Path) -> Path:
+        """A path that LD_PRELOAD, which is a list, does not split."""
+        if not _SPLITS.search(str(library)):
+            return library
+        if _SPLITS.search(str(self._scratch)):
+            raise UsageError(
+                f"{library} cannot be preloaded by a path with a space or a colon, nor by a link "
+                f"in {self._scratch.parent}: set TMPDIR to another directory"
+            )
+        # One directory for each, so that they keep their names.
+        name = hashlib.sha256(os.fsencode(library)).hexdigest()[:16]
+        link = self._scratch / "libraries" / name / _SPLITS.sub("_", library.name)
+        if not link.is_symlink():
+            link.parent.mkdir(parents=True)
+            link.symlink_to(library)
+        return link
 
     def _start(self, argv: list[str], outputs: tuple[Path, ...]) -> tuple[bool, str]:
         """Whether it timed out, and what the launcher itself had to say."""

@@ -16,7 +16,11 @@ EPILOG = """\
 allocators: libc (always measured: every ratio is against it), system (sysalloc's default), cached,
 cached_malloc (which replaces malloc too; for programs alone), mimalloc, jemalloc and tcmalloc (the
 last two when installed), floor (no allocator: the least the workload can cost), or NAME=PATH of any
-other one's .o, .a or .so.
+other one's .o, .a or .so (.so for a program).
+
+PROGRAM is started as it is, with no shell: for pipes, variables and redirections write sh -c '...',
+for a variable of its environment env NAME=VALUE PROGRAM. It has to end by itself. What differs under
+an allocator from what libc gave, on stdout, on stderr or in how it ends, is named.
 
 exit status: 0 all is well, 1 an allocator changed a result or a run crashed, 2 nothing was measured,
 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
@@ -64,11 +68,12 @@ def parse(argv: list[str]) -> Options:
         hint = "" if extra[0].startswith("-") else "; a program to measure goes after --"
         raise UsageError(f"unknown argument '{extra[0]}'{hint} (see --help)")
     _check_mode(values, program)
+    programs = _programs(values.programs) if program is None else (_program(program),)
 
     return Options(
         full=values.full,
         filter=_regex(values.filter),
-        allocators=allocators.parse(values.allocators)
+        allocators=allocators.parse(values.allocators, for_program=bool(programs))
         if values.allocators is not None
         else allocators.Choice(),
         rounds=_rounds(values.rounds),
@@ -79,7 +84,7 @@ def parse(argv: list[str]) -> Options:
         pin=_pin(values.pin),
         timeout=_timeout(values.timeout, default=600.0 if values.full else 60.0),
         stdin=_input(values.stdin),
-        programs=_programs(values.programs) if program is None else (_program(program),),
+        programs=programs,
     )
 
 
@@ -244,20 +249,28 @@ def _programs(file: str | None) -> tuple[tuple[str, ...], ...]:
         return ()
     try:
         lines = Path(file).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--programs: cannot read {file}: {error}") from None
-    found: list[tuple[str, ...]] = []
+    except OSError as error:
+        raise UsageError(f"--programs: cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--programs: {file} is no text") from None
+    found: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(lines, 1):
+        where = f"--programs: {file}, line {number}"
         try:
             words = shlex.split(line, comments=True)
-            if words:
-                found.append(_program(words))
-        except (ValueError, UsageError) as error:
-            raise UsageError(f"--programs: {file}, line {number}: {error}") from None
+            command = _program(words) if words else None
+        except ValueError:
+            raise UsageError(
+                f"{where}: a quotation mark is not closed, or a backslash ends the line"
+            ) from None
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+        if command in found:
+            raise UsageError(f"{where}: the same command as in line {found[command]}")
+        if command is not None:
+            found[command] = number
     if not found:
         raise UsageError(f"--programs: there is no command in {file}")
-    if len(set(found)) != len(found):
-        raise UsageError(f"--programs: a command is in {file} twice")
     return tuple(found)
 
 

@@ -15,6 +15,9 @@ class Progress(Protocol):
     def done(self) -> None:
         ...
 
+    def end(self, total_runs: int) -> None:
+        ...
+
 
 class Plain:
     def __init__(self) -> None:
@@ -29,6 +32,9 @@ class Plain:
 
     def done(self) -> None:
         self._done += 1
+
+    def end(self, total_runs: int) -> None:
+        print(f"{self._done} of {total_runs} runs done", file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -68,6 +74,9 @@ class Bar:
 
     def done(self) -> None:
         self._rich.advance(self._task)
+
+    def end(self, total_runs: int) -> None:
+        pass
 
 
 def progress() -> AbstractContextManager[Progress]:

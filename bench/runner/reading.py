@@ -24,6 +24,8 @@ def read(workload: Workload, run: Run, outputs: Path) -> Sample | Failure:
         return Failure("timeout", "still running when its time was up (--timeout)")
     if run.exec_error is not None:
         return _failure("no start", run)
+    if refusal := _refusal(run):
+        return Failure("no preload", f"it ran without this allocator: {refusal}")
     if workload.kind in (MICRO, APP) and run.exit_status != 0:
         return _failure("crash", run)
     if workload.kind == MICRO:
@@ -68,6 +70,15 @@ def _sample(run: Run, time_ns: float, evidence: dict[str, str] | None = None) ->
 
 def _failure(label: str, run: Run) -> Failure:
     return Failure(label, "\n    ".join([run.ending, *last_lines(run.stderr)]))
+
+
+def _refusal(run: Run) -> str | None:
+    """What the loader said if it went on without the library, in the program or in one it started."""
+    if run.preload is None:
+        return None
+    refused = f"'{run.preload}' from LD_PRELOAD cannot be preloaded"
+    with run.stderr.open(errors="replace") as lines:
+        return next((line.strip() for line in lines if refused in line), None)
 
 
 def too_long(output: str) -> str:

@@ -72,6 +72,7 @@ def run(
             results.rounds, results.micro_rounds = whole.done, micro.done
             if all(one.done for one in kinds):
                 whole.wanted, micro.wanted = plan.shares(whole.mean_seconds, micro.mean_seconds)
+        progress.end(sum(one.runs * one.done for one in kinds))
     except KeyboardInterrupt as interrupt:
         results.interrupted = signal_of(interrupt)
     return results

@@ -44,7 +44,12 @@ def render(summary: Summary, to: Console) -> None:
             Text(TITLES[summary.metric] + (" (continued)" if part else ""), style="bold"),
             soft_wrap=True,
         )
-        to.print(_table(lines, columns, plain=not to.is_terminal))
+        with to.capture() as drawn:
+            to.print(_table(lines, columns, plain=not to.is_terminal))
+        # Without the spaces that a box without lines draws above and below.
+        drawn_lines = [line.rstrip() for line in drawn.get().splitlines()]
+        to.print()
+        to.file.write("\n".join(drawn_lines).strip("\n") + "\n")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from runner.allocators import BASE, CONTROL
-from runner.results import Cell, Failure, Results
+from runner.measure import last_lines
+from runner.results import Cell, Failure, Results, Sample
 from runner.workloads import APP, PROGRAM, Workload
 
 
@@ -17,6 +18,8 @@ from runner.workloads import APP, PROGRAM, Workload
 class Verdict:
     failures: list[str] = field(default_factory=list)
     """Each makes the whole run fail."""
+    failing: list[str] = field(default_factory=list)
+    """The programs that fail under libc, too."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -41,7 +44,7 @@ def _compare(results: Results, workload: Workload, outputs: Path, verdict: Verdi
             _unsteady(workload, aspect, verdict)
             continue
         if aspect == "ending" and workload.kind == PROGRAM and expected != "exit status 0":
-            verdict.notes.append(f"{workload.label} ends with {expected} under libc too")
+            verdict.failing.append(_failing(workload, base.samples[0], outputs))
         for column in workload.commands:
             cell = results.cell(workload, column)
             values = _values(cell, aspect)
@@ -55,6 +58,14 @@ def _compare(results: Results, workload: Workload, outputs: Path, verdict: Verdi
             if aspect != "stderr" and cell.failure is None:
                 label = "crash" if aspect == "ending" and wrong[0].startswith("killed") else "WRONG"
                 cell.failure = Failure(label, difference)
+
+
+def _failing(workload: Workload, sample: Sample, outputs: Path) -> str:
+    ending = sample.evidence["ending"]
+    verb = "was" if ending.startswith("killed") else "ends with"
+    stderr = outputs / sample.evidence["stderr"]
+    said = last_lines(stderr) if stderr.exists() else []
+    return "\n    ".join([f"{workload.label} {verb} {ending} under libc, too", *said])
 
 
 def _values(cell: Cell, aspect: str) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runner import elf
 from runner.allocators import BASE, CONTROL, FLOOR, OPTIONAL_PACKAGES, Choice
 from runner.errors import BuildError, UsageError
 from runner.manifest import Manifest, Variant
@@ -114,7 +115,11 @@ def select(
 
 def program(argv: tuple[str, ...], chosen: Iterable[Variant]) -> Workload:
     variants = list(chosen)
-    commands = {variant.name: Command(argv, variant.preload) for variant in variants}
+    # Into some nothing can be preloaded, and the loader complains when it is tried.
+    reachable = elf.preload_problem(Path(argv[0])) is None
+    commands = {
+        variant.name: Command(argv, variant.preload if reachable else None) for variant in variants
+    }
     # Whatever the manifest would preload for libc, here it means the program as it is.
     commands[BASE] = Command(argv)
     name = shlex.join([Path(argv[0]).name, *argv[1:]])

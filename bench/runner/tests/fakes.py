@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import struct
 from pathlib import Path
 from unittest import mock
 
@@ -49,6 +50,63 @@ float(options["--benchmark_min_time"])
 print(json.dumps({{"benchmarks": [{{"real_time": times[name], "time_unit": "us"}} for name in names]}}))
 """
 
+X86_64, I386 = 62, 3
+
+
+def program(*segment_types: int, machine: int = X86_64) -> bytes:
+    """A program of ELF's, as far as the file tells what it is."""
+    count = len(segment_types)
+    segments = b"".join(struct.pack("<I", kind) + bytes(52) for kind in segment_types)
+    return _header(2, machine, program_headers=(64, count)) + segments
+
+
+def library(*defined: str, wanted: tuple[str, ...] = (), machine: int = X86_64) -> bytes:
+    """A shared library that defines these names and wants others."""
+    names, symbols = b"\0", bytes(24)
+    for name in (*defined, *wanted):
+        section = 1 if name in defined else 0
+        symbols += struct.pack("<IBBHQQ", len(names), 0x12, 0, section, 0, 0)
+        names += name.encode() + b"\0"
+    end = 64 + len(symbols) + len(names)
+    sections = bytes(64) + _section(11, 64, len(symbols), 2) + _section(3, end - len(names), len(names), 0)
+    return _header(3, machine, section_headers=(end, 3)) + symbols + names + sections
+
+
+def archive(*defined: str, member: bytes) -> bytes:
+    names = b"".join(name.encode() + b"\0" for name in defined)
+    index = len(defined).to_bytes(4, "big")
+    index += (68 + 4 + 4 * len(defined) + len(names)).to_bytes(4, "big") * len(defined) + names
+    parts = ((b"/", index), (b"a.o/", member))
+    return b"!<arch>\n" + b"".join(
+        b"%-16s%-12d%-6d%-6d%-8d%-10d`\n" % (name, 0, 0, 0, 0, len(content)) + content
+        for name, content in parts
+    )
+
+
+def _header(
+    kind: int,
+    machine: int,
+    program_headers: tuple[int, int] = (0, 0),
+    section_headers: tuple[int, int] = (0, 0),
+) -> bytes:
+    start, count = program_headers
+    sections, section_count = section_headers
+    bits = 1 if machine == I386 else 2
+    return (
+        b"\x7fELF"
+        + bytes([bits, 1, 1])
+        + bytes(9)
+        + struct.pack(
+            "<HHIQQQIHHHHHH",
+            *(kind, machine, 1, 0, start, sections, 0, 64, 56, count, 64, section_count, 0),
+        )
+    )
+
+
+def _section(kind: int, start: int, size: int, link: int) -> bytes:
+    return struct.pack("<IIQQQQIIQQ", 0, kind, 0, 0, start, size, link, 0, 1, 24)
+
+
 CHECKSUM = "echo checksum: 00112233aabbccdd"
 
 
@@ -76,18 +134,20 @@ class FakeBuild:
 
     def run(self, *argv: str) -> tuple[int, str, str]:
         """Exit status, stdout and stderr of bench/run."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = self.main(*argv)
+        return status, out.getvalue(), err.getvalue()
+
+    def main(self, *argv: str) -> int:
         manifest = self.path / "bench" / "manifest.json"
         manifest.parent.mkdir(exist_ok=True)
         manifest.write_text(json.dumps(self.manifest))
-        out, err = io.StringIO(), io.StringIO()
         with (
             mock.patch("runner.packages.ensure", return_value=True),
             mock.patch("runner.build.build", return_value=self.path),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
         ):
-            status = cli.main(list(argv))
-        return status, out.getvalue(), err.getvalue()
+            return cli.main(list(argv))
 
     def _script(self, name: str, text: str) -> None:
         path = self.path / name

@@ -1,44 +1,80 @@
-"""Programs that no library can be preloaded into."""
+"""Programs that no library can be preloaded into, and files that are no allocators."""
 
-import struct
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
-from runner.elf import preload_problem
-
-
-def elf64(*segment_types: int) -> bytes:
-    header = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
-    header += struct.pack(
-        "<HHIQQQIHHHHHH", 2, 62, 1, 0, 64, 0, 0, 64, 56, len(segment_types), 0, 0, 0
-    )
-    return header + b"".join(struct.pack("<I", kind) + bytes(52) for kind in segment_types)
+from runner.elf import allocator_problem, preload_problem
+from runner.tests.fakes import I386, archive, library, program
 
 
 class Elf(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = Path(directory.name)
+        own = mock.patch("runner.elf._own_target", return_value="x86-64")
+        own.start()
+        self.addCleanup(own.stop)
+
+    def _file(self, content: bytes, name: str) -> Path:
+        path = self.path / name
+        path.write_bytes(content)
+        return path
+
+
+class Program(Elf):
     def _problem(self, content: bytes) -> str | None:
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory, "program")
-            path.write_bytes(content)
-            return preload_problem(path)
+        return preload_problem(self._file(content, "program"))
 
     def test_dynamic_program_has_none(self) -> None:
-        self.assertIsNone(self._problem(elf64(6, 3, 1)))
+        self.assertIsNone(self._problem(program(6, 3, 1)))
 
     def test_static_program(self) -> None:
-        self.assertIn("static", self._problem(elf64(1, 1)) or "")
+        self.assertIn("static", self._problem(program(1, 1)) or "")
 
     def test_script_is_judged_by_its_interpreter(self) -> None:
-        self.assertIsNone(self._problem(b"#!/bin/sh\n"))
-        with tempfile.TemporaryDirectory() as directory:
-            interpreter = Path(directory, "static")
-            interpreter.write_bytes(elf64(1))
-            self.assertIn("static", self._problem(b"#! %b -x\n" % str(interpreter).encode()) or "")
+        self.assertIsNone(self._problem(b"#!/nonexistent\n"))
+        interpreter = self._file(program(1), "static")
+        self.assertIn("static", self._problem(b"#! %b -x\n" % str(interpreter).encode()) or "")
 
-    def test_other_word_size(self) -> None:
-        self.assertIn("word size", self._problem(b"\x7fELF\x01\x01" + bytes(60)) or "")
+    def test_other_machine(self) -> None:
+        self.assertIn("for i386", self._problem(program(6, 3, 1, machine=I386)) or "")
+        self.assertIn("for ARM64", self._problem(program(6, 3, 1, machine=183)) or "")
 
     def test_damaged_file_is_nobodys_problem_here(self) -> None:
         self.assertIsNone(self._problem(b"\x7fELF\x02\x01"))
         self.assertIsNone(self._problem(b""))
+
+
+class Allocator(Elf):
+    def _problem(self, content: bytes, name: str = "lib.so") -> str | None:
+        return allocator_problem(self._file(content, name))
+
+    def test_what_replaces_something_has_none(self) -> None:
+        for name in ("malloc", "_Znwm"):
+            self.assertIsNone(self._problem(library("free", name)))
+            self.assertIsNone(self._problem(archive("free", name, member=library()), "lib.a"))
+
+    def test_what_replaces_nothing(self) -> None:
+        for content, name in (
+            (library("cos", wanted=("malloc",)), "lib.so"),
+            (archive("cos", member=library()), "lib.a"),
+        ):
+            self.assertIn("neither malloc nor operator new", self._problem(content, name) or "")
+
+    def test_what_does_not_tell_has_none(self) -> None:
+        self.assertIsNone(self._problem(program(1), "stripped.so"))
+        self.assertIsNone(self._problem(library("__gnu_lto_slim"), "slim.o"))
+        self.assertIsNone(self._problem(b"BC\xc0\xde" + bytes(60), "bitcode.o"))
+
+    def test_other_machine(self) -> None:
+        other = library("malloc", machine=183)
+        self.assertIn("is for ARM64, and this machine is x86-64", self._problem(other) or "")
+        self.assertIn("is for ARM64", self._problem(archive("malloc", member=other), "lib.a") or "")
+
+    def test_no_library(self) -> None:
+        self.assertIn("linker script", self._problem(b"GROUP ( libc.so.6 )") or "")
+        self.assertIn("empty", self._problem(b"") or "")
+        self.assertIn("damaged", self._problem(library("malloc")[:70]) or "")

@@ -3,9 +3,11 @@
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from runner import options
 from runner.errors import UsageError
+from runner.tests import fakes
 
 
 class Options(unittest.TestCase):
@@ -13,6 +15,9 @@ class Options(unittest.TestCase):
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
         self.path = Path(directory.name)
+        own = mock.patch("runner.elf._own_target", return_value="x86-64")
+        own.start()
+        self.addCleanup(own.stop)
 
     def _rejected(self, *argv: str) -> str:
         with self.assertRaises(UsageError) as caught:
@@ -24,6 +29,14 @@ class Options(unittest.TestCase):
     def test_mistakes_name_what_is_wrong(self) -> None:
         plain = self.path / "plain"
         plain.write_text("")
+        library = self.path / "libm.so"
+        library.write_bytes(fakes.library("malloc"))
+        cosine = self.path / "cosine.so"
+        cosine.write_bytes(fakes.library("cos"))
+        spaced = self.path / "a b.so"
+        spaced.write_bytes(fakes.library("malloc"))
+        object_file = self.path / "mine.o"
+        object_file.write_bytes(fakes.library("malloc"))
         for argv, named in (
             (["--colour"], "--colour"),
             (["ls"], "after --"),
@@ -41,6 +54,13 @@ class Options(unittest.TestCase):
             (["--allocators", f"mine={plain}"], "no .o, .a or .so"),
             (["--allocators", f"system={plain}"], "system"),
             (["--allocators", f"a b={plain}"], "a b"),
+            (["--allocators", f"a={library},a={cosine}"], "neither malloc nor operator new"),
+            (["--allocators", f"a={library},a={library}"], "two allocators have the name 'a'"),
+            (["--allocators", f"mine={self.path}"], "is a directory"),
+            (["--allocators", "mine="], "no path after 'mine='"),
+            (["--allocators", str(library)], f"write NAME={library}"),
+            (["--allocators", f"mine={spaced}"], "a path with ' ' cannot be passed on"),
+            (["--allocators", f"mine={object_file}", "--", "true"], "cannot be brought into a program"),
             (["--json", "/nonexistent/x.json"], "/nonexistent/x.json"),
             (["--json", str(self.path)], str(self.path)),
             (["--plot", str(self.path / "x.png")], ".svg"),
@@ -84,8 +104,8 @@ class Options(unittest.TestCase):
         for text, named in (
             ("# none\n", "no command"),
             ("true\n\nno-such-program\n", "line 3: program not found"),
-            ("echo 'a\n", "line 1"),
-            ("true\ntrue\n", "twice"),
+            ("echo 'a\n", "line 1: a quotation mark is not closed"),
+            ("true\n\ntrue\n", "line 3: the same command as in line 1"),
         ):
             with self.subTest(text=text):
                 listed.write_text(text)
@@ -93,9 +113,18 @@ class Options(unittest.TestCase):
         self.assertIn("after --", self._rejected("--programs", str(listed), "--", "true"))
         self.assertIn("--filter", self._rejected("--programs", str(listed), "--filter", "x"))
 
+    def test_a_file_that_cannot_be_read_is_named_once(self) -> None:
+        self.assertEqual(self._rejected("--programs", "/nonexistent").count("/nonexistent"), 1)
+
     def test_added_allocator(self) -> None:
         library = self.path / "libmine.so.2"
-        library.write_text("")
+        library.write_bytes(fakes.library("malloc"))
         choice = options.parse(["--allocators", f"system,mine={library}"]).allocators
         self.assertEqual(choice.names, ("system", "mine"))
         self.assertEqual(choice.added[0].path, library)
+        # What is only preloaded may be anywhere.
+        spaced = self.path / "a b:c" / "libmine.so"
+        spaced.parent.mkdir()
+        spaced.write_bytes(fakes.library("malloc"))
+        choice = options.parse(["--allocators", f"mine={spaced}", "--", "true"]).allocators
+        self.assertEqual(choice.added[0].path, spaced)

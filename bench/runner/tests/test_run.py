@@ -11,7 +11,13 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+from runner import workloads
+from runner.manifest import Variant
+from runner.tests import fakes
 from runner.tests.fakes import CHECKSUM, FakeBuild
+
+BASE_VARIANT = Variant("libc", "", None)
+SYSTEM_VARIANT = Variant("system", "", Path("/fake/system.so"))
 
 
 def _has_ended(pid: int) -> bool:
@@ -35,10 +41,7 @@ from runner.tests.fakes import FakeBuild
 build = FakeBuild(Path(sys.argv[2]))
 build.variant("libc")
 build.variant("system", preload="/fake/system.so")
-status, out, err = build.run("--rounds", "3", "--", *sys.argv[3:])
-print(out)
-sys.stderr.write(err)
-sys.exit(status)
+sys.exit(build.main("--rounds", "3", "--", *sys.argv[3:]))
 """
 BENCH = str(Path(__file__).parent.parent.parent)
 
@@ -210,6 +213,18 @@ class Signals(Run):
                 self.assertNotIn("Traceback", err)
                 self.assertEqual(out.strip(), "")
 
+    def test_a_report_that_cannot_be_written(self) -> None:
+        with open("/dev/full", "w") as full:
+            bench = subprocess.run(
+                [sys.executable, "-c", APART, BENCH, str(self.path), "true"],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        self.assertEqual(bench.returncode, 2)
+        self.assertIn("bench/run: cannot write: No space left on device\n", bench.stderr)
+        self.assertNotIn("Traceback", bench.stderr)
+
     def test_what_was_measured_is_shown(self) -> None:
         wait_under_system = 'test -z "$FAKE_PRELOAD" || { echo $$ >PID; sleep 60; }'
         ended, out, err = self._signalled(signal.SIGTERM, wait_under_system)
@@ -232,10 +247,51 @@ class Program(Run):
         return self._run("--", str(self.script))
 
     def test_same_output_passes(self) -> None:
-        status, out, err = self._program("echo hello; exit 3")
+        status, out, err = self._program("echo hello")
         self.assertEqual(status, 0, err)
-        self.assertIn("exit status 3 under libc too", err)
+        self.assertIn("9 of 9 runs done\n", err)
+        self.assertFalse([line for line in out.splitlines() if line != line.rstrip()])
+        self.assertNotIn("\n\n\n", out)
         self.assertNotIn("floor", out)
+
+    def test_a_program_that_fails_says_why(self) -> None:
+        for end, named in (
+            ("exit 3", "program ends with exit status 3 under libc, too\n    no such option"),
+            ("kill -SEGV $$", "program was killed by SIGSEGV under libc, too\n    no such option"),
+        ):
+            status, _, err = self._program(f"echo no such option >&2; {end}")
+            self.assertEqual(status, 0, err)
+            self.assertIn(named, err)
+
+    def test_a_program_that_nothing_can_be_preloaded_into(self) -> None:
+        self.script.write_bytes(fakes.program(3, machine=1))
+        workload = workloads.program((str(self.script),), [BASE_VARIANT, SYSTEM_VARIANT])
+        self.assertEqual([one.preload for one in workload.commands.values()], [None] * 3)
+        workload = workloads.program(("/bin/sh",), [BASE_VARIANT, SYSTEM_VARIANT])
+        self.assertEqual(workload.commands["system"].preload, SYSTEM_VARIANT.preload)
+
+    def test_no_figures_where_the_loader_refused_the_library(self) -> None:
+        status, out, err = self._program(
+            'test -z "$FAKE_PRELOAD" || '
+            "echo \"ERROR: ld.so: object '$FAKE_PRELOAD' from LD_PRELOAD cannot be preloaded\" >&2"
+        )
+        self.assertEqual(status, 1)
+        self.assertIn("no preload", out)
+        self.assertIn("under system: it ran without this allocator: ERROR: ld.so", err)
+
+    def test_a_path_that_the_loader_would_split(self) -> None:
+        library = self.path / "a b:c" / "lib mine.so"
+        library.parent.mkdir()
+        library.write_text("mine")
+        self.build.manifest["variants"][1]["preload"] = str(library)
+        status, _, err = self._program('echo "$FAKE_PRELOAD" >&2; cat ${FAKE_PRELOAD:-/dev/null}')
+        self.assertEqual(status, 1)
+        self.assertIn("system: mine", err)
+        self.assertNotIn("a b:c", err)
+        self._scratch(name="t m p")
+        status, _, err = self._program("true")
+        self.assertEqual(status, 2)
+        self.assertIn("TMPDIR", err)
 
     def test_changed_output_shows_the_first_line_that_differs(self) -> None:
         status, _, err = self._program('echo same; echo "with <$FAKE_PRELOAD>"')
@@ -262,9 +318,9 @@ class Program(Run):
         self.assertNotIn("stdout differs", err)
         self.assertIn("stderr differs", err)
 
-    def _scratch(self) -> Path:
+    def _scratch(self, name: str = "tmp") -> Path:
         """Where the bench makes its scratch directory."""
-        scratch = self.path / "tmp"
+        scratch = self.path / name
         scratch.mkdir()
         patch = mock.patch("tempfile.tempdir", str(scratch))
         patch.start()
