@@ -170,8 +170,8 @@ class Measurer:
                         if _too_long(outputs):
                             return False, ""
             finally:
-                # What the program has left running, too.
-                with contextlib.suppress(ProcessLookupError):
+                # What the program has left running, too, but for what has another user's rights.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 if process.stderr:

@@ -12,6 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 from runner import workloads
+from runner.build import _kept
 from runner.manifest import Variant
 from runner.tests import fakes
 from runner.tests.fakes import CHECKSUM, FakeBuild
@@ -393,6 +394,24 @@ class Program(Run):
         status, _, err = self._run("--allocators", "cached_malloc")
         self.assertEqual(status, 2)
         self.assertIn("cached_malloc is for programs of yours", err)
+
+    def test_an_added_allocator_is_preloaded_and_needs_no_build(self) -> None:
+        # What another run had built is not this one's.
+        self.build.variant("earlier", preload="/fake/earlier.so")
+        library = self.path / "libmine.so"
+        library.write_text("")
+        with mock.patch("runner.elf.allocator_problem", return_value=None):
+            _, out, err = self._run("--allocators", f"mine={library},system", "--", "/bin/true")
+        self.assertIn("mine: libmine.so preloaded", out, err)
+        self.assertNotIn("earlier", self._run("--", "/bin/true")[1])
+
+    def test_the_allocators_of_the_last_build_are_kept_while_they_are_there(self) -> None:
+        library = self.path / "libmine.so"
+        before = {"options": {"bench_baselines": f"mine={library}"}}
+        self.assertEqual(_kept(before), "")
+        library.write_text("")
+        self.assertEqual(_kept(before), f"mine={library}")
+        self.assertEqual(_kept(None), "")
 
     def test_asking_for_an_allocator_without_library(self) -> None:
         status, _, err = self._run("--allocators", "floor", "--", "true")
