@@ -40,6 +40,9 @@ class Silent(Plain):
     def round(self, number: int, runs: int, total_runs: int) -> None:
         pass
 
+    def end(self, total_runs: int) -> None:
+        pass
+
 
 class Rounds(unittest.TestCase):
     def setUp(self) -> None:

@@ -35,8 +35,11 @@ def _has_ended(pid: int) -> bool:
 
 # Runs the bench in a process of its own, to which signals can be sent.
 APART = """\
-import sys
+import signal, sys
 from pathlib import Path
+# Whoever started the tests may ignore these, as nohup does.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.path.insert(0, sys.argv[1])
 from runner.tests.fakes import FakeBuild
 build = FakeBuild(Path(sys.argv[2]))
@@ -199,7 +202,10 @@ class Signals(Run):
                 break
             time.sleep(0.05)
         bench.send_signal(number)
-        out, err = bench.communicate(timeout=20)
+        try:
+            out, err = bench.communicate(timeout=20)
+        finally:
+            bench.kill()
         self.assertEqual(list(scratch.iterdir()), [], "the scratch directory is left behind")
         for one in pid.read_text().split():
             self.assertTrue(_has_ended(int(one)), f"{commands}: a process is left behind")
