@@ -26,7 +26,9 @@ def build(repo: Path, added: Iterable[Added] | None) -> Path:
         log.parent.mkdir(exist_ok=True)
         log.write_text("")
     except OSError as error:
-        raise UsageError(f"cannot build in {log.parent}: {error.strerror}") from None
+        raise UsageError(
+            f"cannot build in {log.parent}: {error.strerror}; run a copy of the checkout"
+        ) from None
     _configure(repo, build_dir, log, added)
     targets = [] if added is not None else _for_programs(build_dir)
     _run(["ninja", "-C", str(build_dir), *targets], log)

@@ -22,8 +22,8 @@ PROGRAM is started as it is, with no shell: for pipes, variables and redirection
 for a variable of its environment env NAME=VALUE PROGRAM. It has to end by itself. What differs under
 an allocator from what libc gave, on stdout, on stderr or in how it ends, is named.
 
-exit status: 0 all is well, 1 an allocator changed a result or a run crashed, 2 nothing was measured,
-130 interrupted (143 by SIGTERM, 129 by SIGHUP).
+exit status: 0 all is well, 1 an allocator changed a result or a run crashed, 2 nothing was measured
+or no report could be written, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
 
 examples:
   ./bench/run                                          everything, in about three minutes
