@@ -7,7 +7,6 @@
 #define SYSALLOC_CACHED_FILL_FLUSH_HPP_
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstring>
@@ -61,7 +60,8 @@ class FillFlush {
       if (class_info[c].blocks == 1 && holds(cache, c, ptr)) {
         report_double_free(ptr, class_info[c].size);
       }
-      put_oldest(cache, c);
+      put_all(cache, c);
+      Slabs::check_in_use(ptr, c);
     }
     const std::size_t count = cache.count(c);
     cache.slots(c)[count] = ptr;
@@ -163,23 +163,13 @@ class FillFlush {
     return magazine;
   }
 
-  /// Puts the blocks of a bin back into their slabs, but the newest: these are the ones that the
-  /// processor's cache still holds.
-  static void put_oldest(ThreadCache& cache, SizeClass c) noexcept {
+  /// Puts the blocks of a full bin back into their slabs. None stays: of one that was freed twice
+  /// both leave then, and that is found.
+  static void put_all(ThreadCache& cache, SizeClass c) noexcept {
     if (cache.magazine[c].load(std::memory_order_relaxed) != nullptr) {
       cache.resting[c] = ThreadCache::magazine_rest;
     }
-    const std::size_t count = cache.count(c);
-    // Of a magazine no more than the class's own array takes.
-    const std::size_t keep =
-        (std::min)((std::min)(count, std::size_t{cache.capacity[c]}) / 4, ThreadCache::streak_keep);
-    std::array<void*, ThreadCache::streak_keep> newest;
-    std::memcpy(newest.data(), cache.slots(c) + (count - keep), keep * sizeof(void*));
-    cache.set_count(c, count - keep);
     empty(cache, c);
-    Slabs::check_kept(newest.data(), keep, c);
-    std::memcpy(cache.slots(c), newest.data(), keep * sizeof(void*));
-    cache.set_count(c, keep);
     cache.set_limit(c, (std::min)(cache.room(c), ThreadCache::streak_limit));
   }
 

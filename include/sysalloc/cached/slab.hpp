@@ -112,8 +112,7 @@ struct alignas(64) Slab : ListNode {
   [[nodiscard]] static std::uint32_t owner_of(std::size_t shard, SizeClass c) noexcept {
     return static_cast<std::uint32_t>(shard << 8 | c);
   }
-  [[nodiscard]] static std::size_t shard_of(std::uint32_t owner) noexcept { return owner >> 8; }
-  [[nodiscard]] std::size_t shard() const noexcept { return shard_of(owner); }
+  [[nodiscard]] std::size_t shard() const noexcept { return owner >> 8; }
   [[nodiscard]] SizeClass size_class() const noexcept { return static_cast<SizeClass>(owner); }
 
   [[nodiscard]] std::uint64_t* words() noexcept {

@@ -95,24 +95,18 @@ class Slabs {
     }
   }
 
-  /// Ends the program if any of `count` blocks of class `c`, which stay in a cache while others
-  /// leave it, is in its slab now: it was freed twice, and left as one of those.
-  static void check_kept(void* const* blocks, std::size_t count, SizeClass c) noexcept {
-    const ClassInfo& info = class_info[c];
-    for (std::size_t i = 0; i < count;) {
-      const std::uint32_t owner = slab_of(blocks[i], c)->owner;
-      const void* twice = nullptr;
-      {
-        const std::lock_guard lock(shards_[Slab::shard_of(owner)].mutex);
-        for (; i < count && twice == nullptr; ++i) {
-          Slab* const slab = Heap::map.slab(blocks[i]);
-          if (slab == nullptr || slab->owner != owner) break;
-          const std::uint64_t index = slab->index_of(info, blocks[i]);
-          if (index < info.blocks && slab->is_free(index)) twice = blocks[i];
-        }
-      }
-      if (twice != nullptr) report_double_free(twice, info.size);
-    }
+  /// Ends the program if the block at `ptr`, of class `c`, is free in its slab: it is being freed
+  /// now, and was before.
+  static void check_in_use(void* ptr, SizeClass c) noexcept {
+    Slab* const slab = slab_of(ptr, c);
+    const std::uint64_t index = slab->index_of(class_info[c], ptr);
+    // Where no block begins there, that is found when it leaves the cache.
+    if (index >= class_info[c].blocks) return;
+    const bool is_free = [slab, index] {
+      const std::lock_guard lock(shards_[slab->shard()].mutex);
+      return slab->is_free(index);
+    }();
+    if (is_free) report_double_free(ptr, class_info[c].size);
   }
 
   // -------------------------------------------------------------------------------------------

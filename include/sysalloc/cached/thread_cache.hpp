@@ -6,8 +6,8 @@
 //
 // A thread that fills a bin has freed more than it allocated, and goes on freeing more often than
 // not: a container dies. What stays in the bin then is scattered over what died, and would be the
-// first to be handed out when the next container is built. So once a bin was full, little is kept
-// in it until it runs empty: the next container lies in the order of addresses from its first node
+// first to be handed out when the next container is built. So when a bin is full all of it goes, and
+// little is kept in it from then on until it runs empty: the next container lies in the order of addresses from its first node
 // on.
 //
 // Where little dies it may all stay: the way back to the slabs and out again costs more than a
@@ -82,9 +82,8 @@ struct alignas(64) ThreadCache : Bins {
   /// The most blocks that a refill brings: two words of a bitmap. More would only push what the
   /// program works on out of the processor's first cache.
   static constexpr std::size_t refill_blocks = 128;
-  /// What a bin holds at most, and what is kept of it, from when it was full until it runs empty.
+  /// What a bin holds at most, from when it was full until it runs empty.
   static constexpr std::size_t streak_limit = 128;
-  static constexpr std::size_t streak_keep = 16;
 
   /// What the magazines of a thread hold at most, in bytes of blocks; part of the budget. More
   /// helps no program: what is built from scattered blocks lies in no better order than they died
