@@ -6,9 +6,9 @@
 //
 // A thread that fills a bin has freed more than it allocated, and goes on freeing more often than
 // not: a container dies. What stays in the bin then is scattered over what died, and would be the
-// first to be handed out when the next container is built. So when a bin is full all of it goes, and
-// little is kept in it from then on until it runs empty: the next container lies in the order of addresses from its first node
-// on.
+// first to be handed out when the next container is built. So when a bin is full all of it goes,
+// and little is kept in it from then on until it runs empty: the next container lies in the order
+// of addresses from its first node on.
 //
 // Where little dies it may all stay: the way back to the slabs and out again costs more than a
 // block that lies somewhere in the processor's second cache. For that an array is continued in
