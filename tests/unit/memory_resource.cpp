@@ -103,21 +103,8 @@ TEST_CASE("over-aligned elements are aligned") {
 }
 
 TEST_CASE("small state is referred to, and not copied") {
-  struct Tally {
-    void* alloc(sysalloc::Layout layout) const noexcept {
-      live += layout.size();
-      return System{}.alloc(layout);
-    }
-    void dealloc(void* ptr, sysalloc::Layout layout) const noexcept {
-      live -= layout.size();
-      System{}.dealloc(ptr, layout);
-    }
-    bool operator==(const Tally&) const = default;
-
-    mutable std::size_t live = 0;
-  };
-  const Tally one;
-  MemoryResource<Tally> resource(one);
+  const tests::Tally one;
+  MemoryResource<tests::Tally> resource(one);
   void* const ptr = resource.allocate(100, 8);
   CHECK(one.live == 100);
   resource.deallocate(ptr, 100, 8);

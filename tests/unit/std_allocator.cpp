@@ -274,29 +274,14 @@ TEST_CASE("a ByRef is kept by value") {
   CHECK(other.log.empty());
 }
 
-// State that looks like a reference: as large as a pointer, trivially copyable and comparable.
-struct Tally {
-  void* alloc(sysalloc::Layout layout) const noexcept {
-    live += layout.size();
-    return System{}.alloc(layout);
-  }
-  void dealloc(void* ptr, sysalloc::Layout layout) const noexcept {
-    live -= layout.size();
-    System{}.dealloc(ptr, layout);
-  }
-  bool operator==(const Tally&) const = default;
-
-  mutable std::size_t live = 0;
-};
-
 TEST_CASE("small state is referred to, and not copied") {
-  const Tally first;
-  const Tally second;
-  const StdAllocator<int, Tally> a(first);
-  CHECK(a == StdAllocator<double, Tally>(first));
-  CHECK(a != StdAllocator<int, Tally>(second));
-  std::vector<int, StdAllocator<int, Tally>> one(10, a);
-  std::vector<int, StdAllocator<int, Tally>> other(20, second);
+  const tests::Tally first;
+  const tests::Tally second;
+  const StdAllocator<int, tests::Tally> a(first);
+  CHECK(a == StdAllocator<double, tests::Tally>(first));
+  CHECK(a != StdAllocator<int, tests::Tally>(second));
+  std::vector<int, StdAllocator<int, tests::Tally>> one(10, a);
+  std::vector<int, StdAllocator<int, tests::Tally>> other(20, second);
   CHECK(first.live >= 10 * sizeof(int));
   CHECK(second.live >= 20 * sizeof(int));
   one = std::move(other);

@@ -74,6 +74,13 @@ template <class H>
   return faults;
 }
 
+void check_ends_well(pid_t child) {
+  int status = -1;
+  CHECK(child > 0);
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+}
+
 // A handler that is registered before the heap's own: before the fork it runs after that, and after
 // the fork before it.
 std::atomic<bool> handler_allocates{false};
@@ -148,10 +155,7 @@ TEST_CASE("what a thread was giving back to the system is not lost to a child") 
   }
   held_in_madvise = false;
   other.join();
-  int status = -1;
-  CHECK(child > 0);
-  CHECK(waitpid(child, &status, 0) == child);
-  CHECK(status == 0);
+  check_ends_well(child);
   for (std::size_t i = 0; i < blocks.size(); i += 64) heap.dealloc(blocks[i], layout(size));
   CHECK(Heap::stats().live == 0);
 }
@@ -186,10 +190,7 @@ TEST_CASE("slabs that a thread was taking apart are not lost to a child") {
   CHECK(in_madvise != 0);
   held_in_madvise = false;
   other.join();
-  int status = -1;
-  CHECK(child > 0);
-  CHECK(waitpid(child, &status, 0) == child);
-  CHECK(status == 0);
+  check_ends_well(child);
   tests::check_nothing_is_held<H>();
 }
 
@@ -204,10 +205,7 @@ TEST_CASE("handlers of a fork allocate") {
   }
   alarm(0);
   CHECK(handled == 2);
-  int status = -1;
-  CHECK(child > 0);
-  CHECK(waitpid(child, &status, 0) == child);
-  CHECK(status == 0);
+  check_ends_well(child);
 }
 
 TEST_CASE("what threads that a child does not have had cached is not lost to it") {
@@ -236,10 +234,7 @@ TEST_CASE("what threads that a child does not have had cached is not lost to it"
                       purged.live == 0 && purged.mapped == purged.metadata;
     _exit(good ? 0 : 1);
   }
-  int status = -1;
-  CHECK(child > 0);
-  CHECK(waitpid(child, &status, 0) == child);
-  CHECK(status == 0);
+  check_ends_well(child);
   stop = true;
   other.join();
 }

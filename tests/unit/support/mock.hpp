@@ -6,6 +6,10 @@
 // Each lives on the stack of a test; the log is for one thread. And one that does next to nothing:
 //
 //   Nothing    one address for all, so that threads spend their time in the wrapper over it
+//
+// And one that writes down a sum alone, to be as small as a reference:
+//
+//   Tally      bytes that are live
 
 #ifndef SYSALLOC_TESTS_UNIT_SUPPORT_MOCK_HPP_
 #define SYSALLOC_TESTS_UNIT_SUPPORT_MOCK_HPP_
@@ -84,6 +88,21 @@ struct Nothing {
     return sysalloc::Layout::of<std::max_align_t>().dangling();
   }
   void dealloc(void* /*ptr*/, sysalloc::Layout /*layout*/) const noexcept {}
+};
+
+/// State that looks like a reference: as large as a pointer, trivially copyable and comparable.
+struct Tally {
+  void* alloc(sysalloc::Layout layout) const noexcept {
+    live += layout.size();
+    return sysalloc::System{}.alloc(layout);
+  }
+  void dealloc(void* ptr, sysalloc::Layout layout) const noexcept {
+    live -= layout.size();
+    sysalloc::System{}.dealloc(ptr, layout);
+  }
+  bool operator==(const Tally&) const = default;
+
+  mutable std::size_t live = 0;
 };
 
 }  // namespace tests
