@@ -41,14 +41,13 @@ inline constexpr std::size_t few_slabs = 32 * MiB;
 
 struct alignas(64) Shard {
   Mutex mutex;
-  std::array<List, class_count> partial{};  // slabs with a free block
-  // Descriptors without memory, by the words of their bitmap.
-  std::array<ListNode*, unit_size / smallest_size / word_bits + 1> spare{};
-  std::array<std::uint32_t, class_count> slabs{};  // with memory
-  std::array<std::size_t, class_count> free{};     // blocks free in them
-  std::size_t slab_bytes = 0;                      // of the slabs with memory
-  std::size_t free_bytes = 0;                      // of free blocks in slabs
-  std::size_t purged_bytes = 0;                    // of these, in pages that are not resident
+  std::array<List, class_count> partial{};                         // slabs with a free block
+  std::array<ListNode*, 1 + Slab::length(class_info[1])> spare{};  // descriptors, by their length
+  std::array<std::uint32_t, class_count> slabs{};                  // with memory
+  std::array<std::size_t, class_count> free{};                     // blocks free in them
+  std::size_t slab_bytes = 0;                                      // of the slabs with memory
+  std::size_t free_bytes = 0;                                      // of free blocks in slabs
+  std::size_t purged_bytes = 0;  // of these, in pages that are not resident
   std::size_t tail_bytes = 0;    // of what lies behind blocks with a slab to themselves, resident
   std::size_t purge_mark = 0;    // resident_free() when pages were last given back, or less
   std::size_t used_mark = 0;     // used_bytes() then, or the most since

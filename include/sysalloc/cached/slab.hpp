@@ -122,6 +122,12 @@ struct alignas(64) Slab : ListNode {
     return (blocks + word_bits - 1) / word_bits;
   }
 
+  /// How many times its own size the bitmap of a class takes behind a descriptor, rounded up.
+  [[nodiscard]] static constexpr std::size_t length(const ClassInfo& info) noexcept {
+    constexpr std::size_t words = sizeof(Slab) / sizeof(std::uint64_t);
+    return (word_count(info.blocks) + words - 1) / words;
+  }
+
   /// Marks every block free.
   void fill(const ClassInfo& info) noexcept {
     const std::size_t words_needed = word_count(info.blocks);

@@ -115,17 +115,17 @@ class Slabs {
   /// nullptr without memory. All that is set is what it is of, and that it is in no list.
   static Slab* take_descriptor(std::size_t shard_index, SizeClass c) noexcept {
     Shard& shard = shards_[shard_index];
-    const std::size_t words = Slab::word_count(class_info[c].blocks);
+    const std::size_t length = Slab::length(class_info[c]);
     {
       const std::lock_guard lock(shard.mutex);
-      if (ListNode*& first = shard.spare[words]) {
+      if (ListNode*& first = shard.spare[length]) {
         auto* const slab = static_cast<Slab*>(std::exchange(first, first->next));
         slab->next = nullptr;
         slab->owner = Slab::owner_of(shard_index, c);
         return slab;
       }
     }
-    void* const memory = alloc_metadata(sizeof(Slab) + words * sizeof(std::uint64_t));
+    void* const memory = alloc_metadata((1 + length) * sizeof(Slab));
     if (memory == nullptr) return nullptr;
     auto* const slab = static_cast<Slab*>(memory);
     slab->next = slab->prev = nullptr;
@@ -304,8 +304,8 @@ class Slabs {
   }
 
   static void keep_descriptor(Shard& shard, Slab* slab) noexcept {
-    slab->next =
-        std::exchange(shard.spare[Slab::word_count(class_info[slab->size_class()].blocks)], slab);
+    ListNode*& first = shard.spare[Slab::length(class_info[slab->size_class()])];
+    slab->next = std::exchange(first, slab);
   }
 
   static constexpr std::size_t sorted_blocks = 128;
