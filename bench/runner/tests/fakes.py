@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import struct
+import tempfile
+import unittest
 from pathlib import Path
 from unittest import mock
 
@@ -51,6 +53,18 @@ print(json.dumps({{"benchmarks": [{{"real_time": times[name], "time_unit": "us"}
 """
 
 X86_64, I386 = 62, 3
+
+
+class OnX86(unittest.TestCase):
+    """Has a directory for files of its own, on a machine that takes the files below."""
+
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = Path(directory.name)
+        own = mock.patch("runner.elf._own_target", return_value="x86-64")
+        own.start()
+        self.addCleanup(own.stop)
 
 
 def program(*segment_types: int, machine: int = X86_64) -> bytes:

@@ -1,23 +1,12 @@
 """Programs that no library can be preloaded into, and files that are no allocators."""
 
-import tempfile
-import unittest
 from pathlib import Path
-from unittest import mock
 
 from runner.elf import allocator_problem, preload_problem
-from runner.tests.fakes import I386, archive, library, program
+from runner.tests.fakes import I386, OnX86, archive, library, program
 
 
-class Elf(unittest.TestCase):
-    def setUp(self) -> None:
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.path = Path(directory.name)
-        own = mock.patch("runner.elf._own_target", return_value="x86-64")
-        own.start()
-        self.addCleanup(own.stop)
-
+class Elf(OnX86):
     def _file(self, content: bytes, name: str) -> Path:
         path = self.path / name
         path.write_bytes(content)

@@ -1,24 +1,11 @@
 """Every mistake on the command line is one clear line."""
 
-import tempfile
-import unittest
-from pathlib import Path
-from unittest import mock
-
 from runner import options
 from runner.errors import UsageError
 from runner.tests import fakes
 
 
-class Options(unittest.TestCase):
-    def setUp(self) -> None:
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.path = Path(directory.name)
-        own = mock.patch("runner.elf._own_target", return_value="x86-64")
-        own.start()
-        self.addCleanup(own.stop)
-
+class Options(fakes.OnX86):
     def _rejected(self, *argv: str) -> str:
         with self.assertRaises(UsageError) as caught:
             options.parse(list(argv))
