@@ -7,6 +7,8 @@
 
 #include <cstddef>
 
+#include "../random.hpp"
+
 namespace {
 
 using bench::Delete;
@@ -16,8 +18,9 @@ constexpr std::size_t large = 100'000;
 
 template <std::size_t live, Delete how>
 void churn(benchmark::State& state) {
-  bench::WorkingSet set(live, 42);
-  for (auto _ : state) set.replace_one<how>();
+  bench::Random random(42);
+  bench::WorkingSet set(live, random);
+  for (auto _ : state) set.replace_one<how>(random);
 }
 
 BENCHMARK(churn<small, Delete::sized>)->Name("churn_small");

@@ -29,8 +29,9 @@ void threads_pair(benchmark::State& state) {
 }
 
 void threads_churn(benchmark::State& state) {
-  bench::WorkingSet set(1'000, thread_seed(state));
-  for (auto _ : state) set.replace_one<Delete::sized>();
+  bench::Random random(thread_seed(state));
+  bench::WorkingSet set(1'000, random);
+  for (auto _ : state) set.replace_one<Delete::sized>(random);
 }
 
 // A small program's worth of containers: words gathered in a map of vectors.
