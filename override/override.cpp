@@ -13,7 +13,8 @@
 //
 // SYSALLOC_OVERRIDE_HEADER and SYSALLOC_OVERRIDE_TYPE name an allocator other than System. With
 // SYSALLOC_OVERRIDE_USABLE_SIZE it is Cached, and malloc_usable_size is replaced, too; with
-// SYSALLOC_OVERRIDE_MALLOC besides, malloc and all of its kin.
+// SYSALLOC_OVERRIDE_MALLOC besides, malloc and all of its kin. SYSALLOC_OVERRIDE_SHARED says that
+// it is for a shared library.
 
 #include <sysalloc/global_allocator.hpp>
 
@@ -54,6 +55,10 @@ SYSALLOC_DETAIL_DEFINE_OPERATORS(SYSALLOC_OPERATOR)
 
 #if defined(SYSALLOC_OVERRIDE_USABLE_SIZE) && defined(__GLIBC__)
 #include "usable_size.cpp"  // NOLINT(bugprone-suspicious-include): as above
+#endif
+
+#if defined(SYSALLOC_OVERRIDE_SHARED) && defined(SYSALLOC_OVERRIDE_HEADER) && defined(__GLIBC__)
+#include "dlopen.cpp"  // NOLINT(bugprone-suspicious-include): as above
 #endif
 
 #if defined(SYSALLOC_OVERRIDE_MALLOC)

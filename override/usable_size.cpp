@@ -4,7 +4,6 @@
 //
 // Part of override.cpp, where the allocator is Cached.
 
-#include <dlfcn.h>
 #include <malloc.h>
 
 #include <atomic>
@@ -12,14 +11,15 @@
 #include <sysalloc/cached.hpp>
 #include <sysalloc/detail/visibility.hpp>
 
+#include "next.hpp"
+
 extern "C" {
-// The C library's own: by this name in static programs, and by dlsym in others; those for which an
-// older one would need -ldl link all the same. The other is AddressSanitizer's.
-// NOLINTBEGIN(bugprone-reserved-identifier,readability-redundant-declaration)
+// The C library's own: by this name in static programs, and behind this one in others. The other is
+// AddressSanitizer's.
+// NOLINTBEGIN(bugprone-reserved-identifier)
 __attribute__((weak)) std::size_t __malloc_usable_size(void* ptr);
 __attribute__((weak)) std::size_t __interceptor_malloc_usable_size(void* ptr);
-__attribute__((weak)) void* dlsym(void* handle, const char* name) noexcept;
-// NOLINTEND(bugprone-reserved-identifier,readability-redundant-declaration)
+// NOLINTEND(bugprone-reserved-identifier)
 }
 
 namespace {
@@ -28,14 +28,9 @@ namespace {
 auto next_usable_size() noexcept -> std::size_t (*)(void*) {
   if (&__malloc_usable_size != nullptr) return __malloc_usable_size;
   if (&__interceptor_malloc_usable_size != nullptr) return __interceptor_malloc_usable_size;
-  if (&dlsym == nullptr) return nullptr;
   static constinit std::atomic<void*> found{nullptr};
-  void* next = found.load(std::memory_order_relaxed);
-  if (next == nullptr) {
-    next = dlsym(RTLD_NEXT, "malloc_usable_size");
-    found.store(next, std::memory_order_relaxed);
-  }
-  return reinterpret_cast<std::size_t (*)(void*)>(next);
+  return reinterpret_cast<std::size_t (*)(void*)>(
+      sysalloc::detail::next_of("malloc_usable_size", found));
 }
 
 }  // namespace

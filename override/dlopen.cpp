@@ -1,0 +1,35 @@
+// dlopen(3) without RTLD_DEEPBIND: what is loaded with it finds the functions of the C and the C++
+// library before those of this one, and so frees with them what others took from here: every string
+// that getline(3) or libstdc++ gave it. PHP loads its extensions that way, and Apache its modules;
+// with an allocator preloaded that knows nothing of it they crash.
+//
+// Part of override.cpp, in shared libraries, where the allocator is not System, which is the C
+// library's.
+
+#include <dlfcn.h>
+
+#include <atomic>
+#include <sysalloc/detail/visibility.hpp>
+
+#include "next.hpp"
+
+// glibc takes the caller, for whose sake it looks in some directories and not in others, from the
+// address that it returns to. So the call has to be a jump.
+#if defined(__clang__)
+#define SYSALLOC_JUMP [[clang::musttail]]
+#define SYSALLOC_JUMPS
+#else
+#define SYSALLOC_JUMP
+#define SYSALLOC_JUMPS __attribute__((optimize("O2")))
+#endif
+
+/// As the C library's, which also says what is wrong where it fails. Not in the other order, which
+/// the module may have asked for with good reason: where two libraries have a function of one name,
+/// it now gets that of the program, as without the flag.
+extern "C" SYSALLOC_EXPORT SYSALLOC_JUMPS void* dlopen(const char* file, int mode) noexcept {
+  static constinit std::atomic<void*> found{nullptr};
+  using Open = void*(const char*, int) noexcept;
+  auto* const open = reinterpret_cast<Open*>(sysalloc::detail::next_of("dlopen", found));
+  if (open == nullptr) return nullptr;
+  SYSALLOC_JUMP return open(file, mode & ~RTLD_DEEPBIND);
+}
