@@ -6,10 +6,14 @@
 // find here, as malloc_trim and mallinfo, is about what glibc itself gave out, to Cached above all
 // (the manual, "Replacing malloc").
 //
+// Where the program itself exports a malloc, that comes first, and is what System stands for here;
+// Cached steps aside (src/process_malloc.hpp).
+//
 // So this code runs inside of whatever the C library does: before any constructor, in the middle of
 // pthread_setspecific, in the last breath of a thread. What Cached does about that is said in
 // cached/threads.hpp.
 
+#include <atomic>
 #include <bit>
 #include <cerrno>
 #include <cstddef>
@@ -18,8 +22,10 @@
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/visibility.hpp>
 #include <sysalloc/layout.hpp>
+#include <type_traits>
 
 #include "../src/c_library.hpp"
+#include "../src/process_malloc.hpp"
 
 namespace {
 
@@ -162,3 +168,35 @@ SYSALLOC_EXPORT void free_aligned_sized(void* ptr, std::size_t /*align*/,
 
 }  // extern "C"
 // NOLINTEND(readability-inconsistent-declaration-parameter-name)
+
+namespace sysalloc::detail {
+
+// Two threads may find the same. What the loader allocates meanwhile is for this library to serve,
+// or it would not have got here.
+const MallocFunctions& process_malloc() noexcept {
+  static constinit std::atomic<const MallocFunctions*> found{nullptr};
+  static constinit MallocFunctions own{};
+  [[gnu::tls_model("initial-exec")]] static constinit thread_local bool is_looking = false;
+  const MallocFunctions* functions = found.load(std::memory_order_acquire);
+  if (functions != nullptr) [[likely]]
+    return *functions;
+  if (is_looking) return glibc_malloc;
+  is_looking = true;
+  const auto set = [](auto& function, const char* name, auto* here) {
+    void* const before = before_this_library(name, reinterpret_cast<const void*>(here));
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(before);
+    return before != nullptr;
+  };
+  const bool all = set(own.malloc, "malloc", &::malloc) && set(own.calloc, "calloc", &::calloc) &&
+                   set(own.realloc, "realloc", &::realloc) &&
+                   set(own.posix_memalign, "posix_memalign", &::posix_memalign) &&
+                   set(own.free, "free", &::free);
+  is_looking = false;
+  functions = all ? &own : &glibc_malloc;
+  found.store(functions, std::memory_order_release);
+  return *functions;
+}
+
+bool program_has_malloc() noexcept { return &process_malloc() != &glibc_malloc; }
+
+}  // namespace sysalloc::detail

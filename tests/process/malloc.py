@@ -339,6 +339,91 @@ int main(void) {
 }
 """
 
+# A program with a malloc of its own, which it exports, and with some of the operators, as Firefox.
+# What it did not give out it does not take back.
+OWN = r"""
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+namespace {
+alignas(4096) char memory[16 << 20];
+std::size_t used = 0;
+struct Header { std::size_t size; Header* self; };
+void* take(std::size_t size, std::size_t align) {
+  used = (used + sizeof(Header) + align - 1) & -align;
+  Header* const header = reinterpret_cast<Header*>(memory + used) - 1;
+  *header = {size, header};
+  used += size;
+  return header + 1;
+}
+Header* header_of(void* ptr) {
+  char* const at = static_cast<char*>(ptr);
+  Header* const header = reinterpret_cast<Header*>(at) - 1;
+  if (at < memory || at >= memory + sizeof memory || header->self != header) std::_Exit(3);
+  return header;
+}
+}
+extern "C" {
+void* malloc(std::size_t size) { return take(size, 16); }
+void* calloc(std::size_t count, std::size_t size) { return take(count * size, 16); }
+void free(void* ptr) { if (ptr != nullptr) header_of(ptr)->self = nullptr; }
+void* realloc(void* ptr, std::size_t size) {
+  void* const moved = take(size, 16);
+  if (ptr == nullptr) return moved;
+  std::memcpy(moved, ptr, header_of(ptr)->size < size ? header_of(ptr)->size : size);
+  free(ptr);
+  return moved;
+}
+int posix_memalign(void** ptr, std::size_t align, std::size_t size) {
+  *ptr = take(size, align);
+  return 0;
+}
+void* aligned_alloc(std::size_t align, std::size_t size) { return take(size, align); }
+}
+void* operator new(std::size_t size) { return malloc(size); }
+void operator delete(void* ptr) noexcept { free(ptr); }
+struct alignas(64) Wide { int value = 1; };
+int main() {
+  for (int i = 0; i < 100; ++i) {
+    std::vector<std::string> texts(20, std::string(50, 'x'));
+    delete new std::string(100, 'y');
+    std::make_unique<Wide[]>(4).reset();
+    std::free(strdup("a string"));
+    void* const array = reallocarray(nullptr, 10, 100);
+    std::free(reallocarray(array, 20, 100));
+    std::free(aligned_alloc(64, 128));
+  }
+  std::puts("done");
+}
+"""
+
+# One that is loaded where it was linked for and asks for the addresses of functions: they are then
+# in the program itself, of jumps to the functions.
+ADDRESS = r"""
+#include <stdio.h>
+#include <stdlib.h>
+static void* (*volatile take)(size_t);
+static void* (*volatile take_zeroed)(size_t, size_t);
+static void* (*volatile resize)(void*, size_t);
+static int (*volatile take_aligned)(void**, size_t, size_t);
+static void (*volatile give)(void*);
+int main(void) {
+  take = malloc, take_zeroed = calloc, resize = realloc, take_aligned = posix_memalign, give = free;
+  void* aligned = NULL;
+  if (take_aligned(&aligned, 64, 100) != 0) return 1;
+  give(resize(take_zeroed(10, 10), 1000));
+  for (int i = 0; i < 1000; ++i) give(take(2 << 20));
+  void* const kept = take(100);
+  puts(kept != NULL ? "done" : "no memory");
+  return 0;
+}
+"""
+
 
 class Programs(support.TestCase):
     def setUp(self):
@@ -352,6 +437,21 @@ class Programs(support.TestCase):
     def test_blocks_freed_by_the_others(self):
         program = self.build("-std=c++17", "-O1", "-w", self.write("mixed.cpp", MIXED))
         self.assertEqual(self.check([program], env=self.env).stdout, "done\n")
+
+    def test_a_program_with_a_malloc_of_its_own(self):
+        for flags in (["-fsized-deallocation"], ["-fno-sized-deallocation"]):
+            program = self.build("-std=c++17", "-O1", "-w", "-fno-builtin", "-rdynamic", *flags,
+                                 self.write("own.cpp", OWN))
+            with self.subTest(flags=flags):
+                self.assertEqual(self.check([program]).stdout, "done\n")
+                self.assertEqual(self.check([program], env=self.env).stdout, "done\n")
+
+    def test_a_program_that_has_a_jump_for_the_address_of_malloc(self):
+        program = self.c_program(ADDRESS, "-fno-pie", "-no-pie")
+        result = self.check([program], env=support.environment(SYSALLOC_STATS="1", **PRELOADED))
+        self.assertEqual(result.stdout, "done\n")
+        live = next(line for line in result.stderr.splitlines() if "live" in line)
+        self.assertGreater(int(live.split()[1]), 0, support.describe(result))
 
     def test_threads_that_come_and_go_leave_nothing(self):
         grown = self.check([self.c_program(MANY_KEYS)], env=self.env).stdout

@@ -217,7 +217,7 @@ class Heap {
     // First, for other threads are served meanwhile, and take locks.
     os::at_fork(lock_all, unlock_all, unlock_in_child);
     // A backend that cannot free without a size could not take back what it handed out in bypass.
-    if (HasDeallocUnsized<Backend> && os::memory_checker_present()) {
+    if (HasDeallocUnsized<Backend> && os::must_step_aside()) {
       bypass_.store(true, std::memory_order_relaxed);
     }
     purge_pages_.store(os::real_page_size() == page_size, std::memory_order_relaxed);

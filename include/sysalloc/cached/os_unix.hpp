@@ -32,6 +32,14 @@ __attribute__((weak)) void __hwasan_init();
 }
 // NOLINTEND(bugprone-reserved-identifier)
 
+namespace sysalloc::detail {
+
+/// Defined in the library that replaces malloc (override/malloc.cpp): does the program export one
+/// of its own, which comes first?
+__attribute__((weak)) bool program_has_malloc() noexcept;
+
+}  // namespace sysalloc::detail
+
 namespace sysalloc::detail::cached::os {
 
 /// The size of a page of memory, in bytes.
@@ -105,10 +113,11 @@ inline bool is_mapped(std::uintptr_t address) noexcept {
 #endif
 }
 
-/// Is a tool at work that must see every block by itself? The sanitizers bring their own symbols;
-/// the tools of valgrind that watch the heap preload a library with their name into the program.
-/// callgrind and its like are not among them: they count what the program really does.
-inline bool memory_checker_present() noexcept {
+/// Is something at work that must see every block by itself? The sanitizers bring their own
+/// symbols; the tools of valgrind that watch the heap preload a library with their name into the
+/// program. callgrind and its like are not among them: they count what the program really does.
+inline bool must_step_aside() noexcept {
+  if (&program_has_malloc != nullptr && program_has_malloc()) return true;
   if (&__asan_init != nullptr || &__lsan_init != nullptr || &__hwasan_init != nullptr) return true;
   const char* const preload = std::getenv("LD_PRELOAD");
   if (preload == nullptr) return false;

@@ -38,7 +38,7 @@ inline void expect_large_blocks(std::size_t /*size*/) noexcept {}
 [[nodiscard]] bool is_mapped(std::uintptr_t address) noexcept;
 
 /// Is a tool at work that must see every block by itself? None that is known here.
-inline bool memory_checker_present() noexcept { return false; }
+inline bool must_step_aside() noexcept { return false; }
 
 /// Constant-initialised and never destroyed. Not recursive. Costs no memory of the system.
 class Lock {
