@@ -7,7 +7,7 @@
 //   release_freed            has the C library do so
 //   expect_large_blocks      has it keep more
 //   is_mapped                whether an address may be read
-//   must_step_aside   who watches
+//   must_step_aside          whether somebody else has to see every block
 //   Lock                     for a critical section
 //   pause                    while another thread has the lock
 //   this_thread              tells threads apart

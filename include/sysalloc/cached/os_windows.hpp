@@ -37,7 +37,7 @@ inline void expect_large_blocks(std::size_t /*size*/) noexcept {}
 /// Is there memory at `address`? Costs a system call.
 [[nodiscard]] bool is_mapped(std::uintptr_t address) noexcept;
 
-/// Is a tool at work that must see every block by itself? None that is known here.
+/// Is something at work that must see every block by itself? Nothing that is known here.
 inline bool must_step_aside() noexcept { return false; }
 
 /// Constant-initialised and never destroyed. Not recursive. Costs no memory of the system.
