@@ -13,8 +13,22 @@
 
 #include "next.hpp"
 
+namespace {
+
+using Open = void*(const char* file, int mode);
+
+Open* next_dlopen() {
+  static constinit std::atomic<void*> found{nullptr};
+  void* const next = sysalloc::detail::next_of("dlopen", found);
+  if (next == nullptr) return [](const char*, int) -> void* { return nullptr; };
+  return reinterpret_cast<Open*>(next);
+}
+
+}  // namespace
+
 // glibc takes the caller, for whose sake it looks in some directories and not in others, from the
-// address that it returns to. So the call has to be a jump.
+// address that it returns to. So the call has to be a jump; which clang makes only of a function
+// that is not noexcept, as the declaration by its own name is.
 #if defined(__clang__)
 #define SYSALLOC_JUMP [[clang::musttail]]
 #define SYSALLOC_JUMPS
@@ -26,10 +40,8 @@
 /// As the C library's, which also says what is wrong where it fails. Not in the other order, which
 /// the module may have asked for with good reason: where two libraries have a function of one name,
 /// it now gets that of the program, as without the flag.
-extern "C" SYSALLOC_EXPORT SYSALLOC_JUMPS void* dlopen(const char* file, int mode) noexcept {
-  static constinit std::atomic<void*> found{nullptr};
-  using Open = void*(const char*, int) noexcept;
-  auto* const open = reinterpret_cast<Open*>(sysalloc::detail::next_of("dlopen", found));
-  if (open == nullptr) return nullptr;
-  SYSALLOC_JUMP return open(file, mode & ~RTLD_DEEPBIND);
+extern "C" SYSALLOC_EXPORT SYSALLOC_JUMPS void* sysalloc_dlopen(const char* file,
+                                                                int mode) asm("dlopen");
+extern "C" void* sysalloc_dlopen(const char* file, int mode) {
+  SYSALLOC_JUMP return next_dlopen()(file, mode & ~RTLD_DEEPBIND);
 }
