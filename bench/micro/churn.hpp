@@ -26,9 +26,9 @@ class WorkingSet {
 
   // The loop that calls this keeps random, so that its state stays in a
   // register. A state in memory is read right after it was written, as the
-  // allocators' own lists are, and processors that guess which load reads what
-  // which store wrote (AMD's from Zen 3 on) mix the two up for the whole life
-  // of some processes, which then take up to three times as long.
+  // allocators' own lists are. Processors guess which load reads what which
+  // store wrote, and in some processes seem to mix the two up from beginning
+  // to end: they take up to three times as long then.
   template <Delete how>
   void replace_one(Random& random) {
     Block& block = blocks_[random.below(blocks_.size())];

@@ -14,6 +14,12 @@ PRELOADED = {"LD_PRELOAD": str(SHARED)}
 C_FLAGS = ["-std=gnu17", "-O1", "-w", "-fno-builtin", "-pthread", "-x", "c"]
 
 
+def live_bytes(result):
+    """Of the table that a program printed at its end, with SYSALLOC_STATS=1."""
+    live = next(line for line in result.stderr.splitlines() if "live" in line)
+    return int(live.split()[1])
+
+
 class Functions(support.TestCase):
     """Every one does what malloc(3) says; glibc's pass the same checks."""
 
@@ -31,8 +37,7 @@ class Functions(support.TestCase):
     def test_preloaded(self):
         result = self.assert_no_fault(self.program(), SYSALLOC_STATS="1", **PRELOADED)
         # The program has no C++: what the table has came from malloc.
-        live = next(line for line in result.stderr.splitlines() if "live" in line)
-        self.assertGreater(int(live.split()[1]), 0, support.describe(result))
+        self.assertGreater(live_bytes(result), 0, support.describe(result))
 
     def test_linked(self):
         program = self.build(*C_FLAGS, support.PROGRAMS / "malloc.c", "-x", "none", SHARED,
@@ -450,8 +455,7 @@ class Programs(support.TestCase):
         program = self.c_program(ADDRESS, "-fno-pie", "-no-pie")
         result = self.check([program], env=support.environment(SYSALLOC_STATS="1", **PRELOADED))
         self.assertEqual(result.stdout, "done\n")
-        live = next(line for line in result.stderr.splitlines() if "live" in line)
-        self.assertGreater(int(live.split()[1]), 0, support.describe(result))
+        self.assertGreater(live_bytes(result), 0, support.describe(result))
 
     def test_threads_that_come_and_go_leave_nothing(self):
         grown = self.check([self.c_program(MANY_KEYS)], env=self.env).stdout

@@ -113,9 +113,10 @@ inline bool is_mapped(std::uintptr_t address) noexcept {
 #endif
 }
 
-/// Is something at work that must see every block by itself? The sanitizers bring their own
-/// symbols; the tools of valgrind that watch the heap preload a library with their name into the
-/// program. callgrind and its like are not among them: they count what the program really does.
+/// Is something at work that must see every block by itself? That is a malloc of the program's; or
+/// the sanitizers, which bring their own symbols; or the tools of valgrind that watch the heap,
+/// which preload a library with their name into the program. callgrind and its like are not among
+/// them: they count what the program really does.
 inline bool must_step_aside() noexcept {
   if (&program_has_malloc != nullptr && program_has_malloc()) return true;
   if (&__asan_init != nullptr || &__lsan_init != nullptr || &__hwasan_init != nullptr) return true;
