@@ -7,14 +7,19 @@
 #define SYSALLOC_CACHED_FILL_FLUSH_HPP_
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <sysalloc/cached/deferred.hpp>
+#include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/report.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
 #include <sysalloc/cached/slabs.hpp>
+#include <sysalloc/cached/sorted.hpp>
 #include <sysalloc/cached/thread_cache.hpp>
 #include <sysalloc/detail/compiler.hpp>
 
@@ -31,6 +36,9 @@ class FillFlush {
       const std::size_t count = cache.count(c) - 1;
       cache.set_count(c, count);
       return cache.slots(c)[count];
+    }
+    if (cache.sorted.used() != 0) {
+      if (void* const ptr = take_sorted(cache, c)) return ptr;
     }
     const bool shares_slab = class_info[c].blocks != 1;
     // Otherwise room for a second block is wanted only when one comes back.
@@ -51,6 +59,7 @@ class FillFlush {
   /// Puts a block of class `c` into its bin, which may be full.
   static void put(ThreadCache& cache, void* ptr, SizeClass c) noexcept {
     if (cache.count(c) == cache.limit(c) && !extend(cache, c)) {
+      if (put_sorted(cache, ptr, c)) return;
       if (cache.capacity[c] == 0) {
         if (c >= first_kept_class) cache.last_freed = c;
         Slabs::put_blocks(&ptr, 1, c);
@@ -60,7 +69,17 @@ class FillFlush {
       if (class_info[c].blocks == 1 && holds(cache, c, ptr)) {
         report_double_free(ptr, class_info[c].size);
       }
-      put_all(cache, c);
+      const bool sorts = may_sort(cache, ptr, c);
+      const bool rests = sorts || cache.magazine[c].load(std::memory_order_relaxed) != nullptr;
+      put_all(cache, c, sorts);
+      cache.sorting[c] = sorts && sort(cache, ptr, c);
+      if (cache.sorting[c]) {
+        cache.set_limit(c, 0);
+        return;
+      }
+      if (rests) cache.resting[c] = ThreadCache::magazine_rest;
+      // What is not sorted goes back to the slabs together with what comes after it.
+      cache.set_limit(c, (std::min)(cache.room(c), ThreadCache::streak_limit));
       Slabs::check_in_use(ptr, c);
     }
     const std::size_t count = cache.count(c);
@@ -94,8 +113,17 @@ class FillFlush {
   /// Empties all bins, which keep their capacities: an allocation may be at work that counts with
   /// one.
   static void empty_all(ThreadCache& cache) noexcept {
-    put_deferred(cache, [](const Deferred::Entry&) { return true; });
     empty_if(cache, [](SizeClass) { return true; });
+  }
+
+  /// The classes of which blocks are sorted.
+  static std::array<bool, class_count> sorted_classes(const ThreadCache& cache) noexcept {
+    std::array<bool, class_count> found{};
+    cache.sorted.for_each_unit([&](std::size_t unit) {
+      const std::uint8_t kind = Heap::map.kind(cache.sorted.address(unit));
+      if (kind < class_count) found[kind] = true;
+    });
+    return found;
   }
 
   /// As above, and takes all capacities.
@@ -105,21 +133,13 @@ class FillFlush {
     // All of this is zero by now, but for a cache that was copied by a fork in the middle of a
     // change.
     cache.granted = cache.magazine_bytes = 0;
+    cache.sorted.reset();
+    cache.sorting.fill(false);
     cache.resting.fill(0);
     for (auto& blocks : cache.stored) blocks.store(0, std::memory_order_relaxed);
   }
 
  private:
-  /// Puts those blocks that were freed without their size and that `which` says into their slabs.
-  template <class Which>
-  static void put_deferred(ThreadCache& cache, Which which) noexcept {
-    for (Deferred::Entry& entry : cache.deferred.entries) {
-      if (!which(entry)) continue;
-      Deferred::Taken taken = entry.take();
-      if (taken.block != nullptr) Slabs::put_blocks(&taken.block, 1, taken.size_class);
-    }
-  }
-
   /// Is the block at `ptr` in the bin of class `c`?
   static bool holds(const ThreadCache& cache, SizeClass c, const void* ptr) noexcept {
     const void* const* const slots = cache.slots(c);
@@ -151,8 +171,7 @@ class FillFlush {
   /// others allocate, and would never ask for them again.
   static Magazine* take_magazine(ThreadCache& cache, SizeClass c) noexcept {
     if (!cache.may_add_magazine(c)) return nullptr;
-    const Slab* const slab = Heap::map.slab(cache.slots(c)[cache.count(c) - 1]);
-    if (slab == nullptr || slab->shard() != cache.shard) return nullptr;
+    if (!is_of_shard(cache, cache.slots(c)[cache.count(c) - 1])) return nullptr;
     if (Magazine* const spare = cache.spare) {
       cache.spare = spare->below;
       return spare;
@@ -163,14 +182,147 @@ class FillFlush {
     return magazine;
   }
 
-  /// Puts the blocks of a full bin back into their slabs. None stays: of one that was freed twice
-  /// both leave then, and that is found.
-  static void put_all(ThreadCache& cache, SizeClass c) noexcept {
-    if (cache.magazine[c].load(std::memory_order_relaxed) != nullptr) {
-      cache.resting[c] = ThreadCache::magazine_rest;
+  /// May blocks of class `c` be sorted, of which the one at `ptr` finds no room? Once enough of it
+  /// died, and more than of all others: where many classes die, it costs more than it gains. Those
+  /// of another shard not, as above.
+  static bool may_sort(ThreadCache& cache, const void* ptr, SizeClass c) noexcept {
+    if (scaled(c) > Sorted::max_class || cache.resting[c] != 0 || !is_of_shard(cache, ptr)) {
+      return false;
     }
-    empty(cache, c);
-    cache.set_limit(c, (std::min)(cache.room(c), ThreadCache::streak_limit));
+    const bool wanted = cache.sorting[c] || (cache.bytes_held(c) >= ThreadCache::sort_from &&
+                                             cache.magazine_bytes <= 2 * ThreadCache::sort_from);
+    return wanted && has_map(cache.sorted);
+  }
+
+  /// Is the block at `ptr` of the thread's shard?
+  static bool is_of_shard(const ThreadCache& cache, const void* ptr) noexcept {
+    const Slab* const slab = Heap::map.slab(ptr);
+    return slab != nullptr && slab->shard() == cache.shard;
+  }
+
+  /// Puts a block of class `c` where the thread keeps them sorted, if its unit is in use there.
+  static bool put_sorted(ThreadCache& cache, void* ptr, SizeClass c) noexcept {
+    if (scaled(c) > Sorted::max_class) return false;
+    if (cache.sorted.put(ptr)) return true;
+    if (cache.sorted.has(ptr)) report_double_free(ptr, class_info[c].size);
+    return false;
+  }
+
+  /// As above, or begins to use that unit, if it may.
+  static bool sort(ThreadCache& cache, void* ptr, SizeClass c) noexcept {
+    return cache.sorted.put(ptr) || sort_first(cache, ptr, c);
+  }
+
+  SYSALLOC_NOINLINE static bool sort_first(ThreadCache& cache, void* ptr, SizeClass c) noexcept {
+    Sorted& sorted = cache.sorted;
+    if (sorted.has(ptr)) report_double_free(ptr, class_info[c].size);
+    if (sorted.used() == Sorted::most_used || cache.granted + unit_size > ThreadCache::budget) {
+      return false;
+    }
+    if (!is_of_shard(cache, ptr)) return false;
+    sorted.release_bytes([](void* bytes, std::size_t size) { release(bytes, size); });
+    if (!sorted.use_unit_of(ptr)) return false;
+    cache.granted += unit_size;
+    return sorted.put(ptr);
+  }
+
+  /// Is there memory for what says which blocks are sorted?
+  static bool has_map(Sorted& sorted) noexcept {
+    if (sorted.map() == nullptr) sorted.set_map(Heap::Threads::alloc_map());
+    return sorted.map() != nullptr;
+  }
+
+  /// Gives back the whole pages of memory that is all zero.
+  static void release(void* memory, std::size_t size) noexcept {
+    if (!Heap::purges_pages()) return;
+    const auto begin = reinterpret_cast<std::uintptr_t>(memory);
+    const std::uintptr_t first = (begin + page_size - 1) & ~(page_size - 1);
+    os::release(first, ((begin + size) & ~(page_size - 1)) - first);
+  }
+
+  /// Takes blocks out of a unit that has those of class `c`. Ends its use when there are none.
+  static std::size_t take_of_unit(ThreadCache& cache, SizeClass c, std::size_t unit, void** end,
+                                  std::size_t want) noexcept {
+    Sorted& sorted = cache.sorted;
+    // When blocks go to the slabs the thread may be told to give up all, this unit too.
+    while (sorted.uses(unit)) {
+      void* const first = sorted.looks_at_all(unit) ? sorted.first_of(unit) : nullptr;
+      if (first == nullptr && sorted.looks_at_all(unit)) {
+        drop_unit(cache, unit);
+        return 0;
+      }
+      if (const std::size_t count = sorted.take(unit, class_info[c].size, end, want)) return count;
+      // It looked at the rest, or at all.
+      if (first != nullptr) report_interior(first, class_info[c].size);
+    }
+    return 0;
+  }
+
+  static void drop_unit(ThreadCache& cache, std::size_t unit) noexcept {
+    cache.sorted.drop_unit(unit);
+    cache.granted -= unit_size;
+  }
+
+  /// A block of class `c` out of those that are sorted, and more for the bin, which is empty and
+  /// gets a limit like one that was full: the container that was built from these will die, too.
+  SYSALLOC_NOINLINE static void* take_sorted(ThreadCache& cache, SizeClass c) noexcept {
+    const std::size_t want = (std::min)(std::size_t{cache.capacity[c]}, ThreadCache::refill_blocks);
+    void** const slots = cache.own_slots[c];
+    std::size_t got = 0;
+    for_units_of(cache, c, [&](std::size_t unit) {
+      if (want - got < Sorted::least_want) return;
+      got += take_of_unit(cache, c, unit, slots + (want - got), want - got);
+    });
+    if (got == 0) {
+      cache.sorting[c] = false;
+      return nullptr;
+    }
+    if (got < want) std::memmove(slots, slots + (want - got), got * sizeof(void*));
+    cache.set_count(c, got - 1);
+    cache.set_limit(c, (std::min)(std::size_t{cache.capacity[c]}, ThreadCache::streak_limit));
+    return slots[got - 1];
+  }
+
+  /// Calls `visit` for each unit of sorted blocks that has those of class `c`, lowest first; and
+  /// forgets those that have no blocks any more.
+  template <class Visit>
+  static void for_units_of(ThreadCache& cache, SizeClass c, Visit visit) noexcept {
+    cache.sorted.for_each_unit([&](std::size_t unit) {
+      const std::uint8_t kind = Heap::map.kind(cache.sorted.address(unit));
+      if (kind == c) {
+        visit(unit);
+      } else if (kind >= class_count || kind == 0) {
+        drop_unit(cache, unit);
+      }
+    });
+  }
+
+  /// Takes the blocks of a full bin out of it, and puts them back into their slabs, or first, if
+  /// `sorts`, as many as may be where the thread keeps them sorted. None stays: of one that was
+  /// freed twice both leave then, and that is found.
+  static void put_all(ThreadCache& cache, SizeClass c, bool sorts) noexcept {
+    const auto put_some = [&cache, c, sorts](void** blocks, std::size_t count) {
+      if (sorts) {
+        // Where no block begins it goes to the slab, which finds that.
+        void** const rest = std::remove_if(blocks, blocks + count, [&cache, c](void* ptr) {
+          const std::uintptr_t offset = reinterpret_cast<std::uintptr_t>(ptr) % unit_size;
+          return class_info[c].index_of(offset) < class_info[c].blocks && sort(cache, ptr, c);
+        });
+        count = static_cast<std::size_t>(rest - blocks);
+      }
+      Slabs::put_blocks(blocks, count, c);
+    };
+    // A block that was freed twice may wait here while the other one goes.
+    for (Deferred::Entry& entry : cache.deferred.entries) {
+      if (entry.size_class.load(std::memory_order_relaxed) != scaled(c)) continue;
+      Deferred::Taken taken = entry.take();
+      if (taken.block != nullptr) put_some(&taken.block, 1);
+    }
+    do {
+      const std::size_t count = cache.count(c);
+      cache.set_count(c, 0);
+      put_some(cache.slots(c), count);
+    } while (cache.pop_magazine(c));
   }
 
   /// Raises the capacity of class `c` if its maximum and the thread's budget allow.
@@ -209,17 +361,20 @@ class FillFlush {
     return true;
   }
 
-  /// Empties the bin of a class.
+  /// Empties the bin of a class, and what is sorted of it.
   SYSALLOC_NOINLINE static void empty(ThreadCache& cache, SizeClass c) noexcept {
-    // A block that was freed twice may wait there while the other one goes.
-    put_deferred(cache, [c](const Deferred::Entry& entry) {
-      return entry.size_class.load(std::memory_order_relaxed) == scaled(c);
-    });
+    put_all(cache, c, false);
+    for_units_of(cache, c, [&cache, c](std::size_t unit) { empty_unit(cache, c, unit); });
+  }
+
+  /// Puts the sorted blocks of a unit, which are of class `c`, back into their slabs.
+  static void empty_unit(ThreadCache& cache, SizeClass c, std::size_t unit) noexcept {
+    std::array<void*, ThreadCache::refill_blocks> blocks;
+    std::size_t count = 0;
     do {
-      const std::size_t count = cache.count(c);
-      cache.set_count(c, 0);
-      Slabs::put_blocks(cache.slots(c), count, c);
-    } while (cache.pop_magazine(c));
+      count = take_of_unit(cache, c, unit, blocks.data() + blocks.size(), blocks.size());
+      Slabs::put_blocks(blocks.data() + (blocks.size() - count), count, c);
+    } while (count != 0);
   }
 
   /// Empties the bin of a class and takes its capacity.

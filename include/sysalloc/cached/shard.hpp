@@ -127,7 +127,7 @@ struct alignas(64) Shard {
 
   /// Is hardly more in use than what a thread caches? That lies scattered where much was, and holds
   /// a page for each block.
-  [[nodiscard]] bool is_hardly_used() const noexcept { return used_bytes() <= 1 * MiB; }
+  [[nodiscard]] bool is_hardly_used() const noexcept { return used_bytes() <= 2 * MiB; }
 
   /// Notes that `gave` bytes of pages were given back for that.
   void note_purge(std::size_t gave, std::size_t shards) noexcept {

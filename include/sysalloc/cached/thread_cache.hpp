@@ -12,9 +12,11 @@
 //
 // Where little dies it may all stay: the way back to the slabs and out again costs more than a
 // block that lies somewhere in the processor's second cache. For that an array is continued in
-// magazines, up to magazine_max bytes of blocks in all, until the heap would grow otherwise. Only
-// when more dies than fits does all of it go. The arrays themselves are short: a program uses most
-// classes a little, and each array that it uses is a page of its memory.
+// magazines, up to magazine_max bytes of blocks in all. Where more dies, what it is built anew from
+// had better lie in order, but that costs less here than by way of the slabs: so all of it, and
+// what dies after it, is sorted (sorted.hpp). Both until the heap would grow otherwise. The arrays
+// themselves are short: a program uses most classes a little, and each array that it uses is a page
+// of its memory.
 //
 // Of each class above cached_max_size it keeps one block, when it asks for what it freed last: a
 // buffer that comes and goes.
@@ -37,6 +39,7 @@
 #include <cstring>
 #include <sysalloc/cached/deferred.hpp>
 #include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/cached/sorted.hpp>
 #include <sysalloc/layout.hpp>
 
 namespace sysalloc::detail::cached {
@@ -57,6 +60,12 @@ static_assert(sizeof(Bin) == class_scale);
 struct Bins {
   std::array<Bin, class_count> bins{};
   Deferred deferred{};
+  Sorted sorted{};
+
+  /// Are blocks of the class sorted, if need be, that a bin of these is for?
+  [[nodiscard]] bool may_be_sorted(const Bin& bin) const noexcept {
+    return &bin <= &bins[unscaled(Sorted::max_class)];
+  }
 
   [[nodiscard]] Bin& at(std::size_t scaled_class) noexcept {
     return *reinterpret_cast<Bin*>(reinterpret_cast<std::byte*>(bins.data()) + scaled_class);
@@ -76,7 +85,9 @@ struct Magazine {
 
 struct alignas(64) ThreadCache : Bins {
   /// The bins never hold more than this many bytes of blocks: 2 MiB with what else a thread keeps.
-  static constexpr std::size_t budget = 2 * MiB - 64 * KiB - Deferred::count * Deferred::max_size;
+  static constexpr std::size_t budget = 2 * MiB - 64 * KiB -
+                                        2 * Sorted::most_used * Sorted::bytes_per_unit -
+                                        Deferred::count * Deferred::max_size;
   /// The capacity that a class begins with, in blocks; where each has a slab to itself, one.
   static constexpr std::size_t first_capacity = 8;
   /// The most blocks that a refill brings: two words of a bitmap. More would only push what the
@@ -85,13 +96,14 @@ struct alignas(64) ThreadCache : Bins {
   /// What a bin holds at most, from when it was full until it runs empty.
   static constexpr std::size_t streak_limit = 128;
 
-  /// What the magazines of a thread hold at most, in bytes of blocks; part of the budget. More
-  /// helps no program: what is built from scattered blocks lies in no better order than they died
-  /// in.
+  /// What the magazines of a thread hold at most, in bytes of blocks; part of the budget.
   static constexpr std::size_t magazine_max = 512 * KiB;
   /// And each of them.
   static constexpr std::size_t magazine_each = 64 * KiB;
-  /// How many times in a row a bin that had more die than fits is then emptied without magazines:
+  /// From so many bytes of a class on they are sorted instead. Less are in the processor's caches
+  /// all together, in whatever order.
+  static constexpr std::size_t sort_from = 128 * KiB;
+  /// How many times in a row a bin that found no room for more magazines is then emptied without:
   /// what goes back from these all at once has left the processor's first cache.
   static constexpr std::uint8_t magazine_rest = 32;
   /// How many blocks move to a new magazine from the array below it, so that a bin that is about as
@@ -102,6 +114,7 @@ struct alignas(64) ThreadCache : Bins {
   std::array<std::atomic<Magazine*>, class_count> magazine;    // in use instead, or null
   std::array<std::atomic<std::uint32_t>, class_count> stored;  // blocks in the arrays below that
   std::array<std::uint8_t, class_count> resting;               // times still to go without
+  std::array<bool, class_count> sorting;                       // what finds no room in the bin?
   std::array<std::uint16_t, class_count> capacity;  // in blocks; a bin's limit is this or less
   ThreadCache* next;                                // in one of the lists of threads.hpp
   ThreadCache* prev;
@@ -125,6 +138,11 @@ struct alignas(64) ThreadCache : Bins {
     return Layout::from_size_align_unchecked(bytes(), smallest_size);
   }
 
+  /// And the map of what is sorted, likewise.
+  [[nodiscard]] static constexpr Layout map_layout() noexcept {
+    return Layout::from_size_align_unchecked(Sorted::byte_count, smallest_size);
+  }
+
   /// Makes the memory behind the cache, all of it zero, its slots; all bins empty and without
   /// capacity.
   void init() noexcept {
@@ -136,6 +154,7 @@ struct alignas(64) ThreadCache : Bins {
       bins[c].limit = slot;
       slot += class_info[c].cache_max;
     }
+    sorted.init();
     next_victim = 1;
   }
 
@@ -173,10 +192,16 @@ struct alignas(64) ThreadCache : Bins {
     return blocks < Magazine::slot_count ? blocks : Magazine::slot_count;
   }
 
+  /// The bytes of blocks of class `c` in all its arrays.
+  [[nodiscard]] std::size_t bytes_held(SizeClass c) const noexcept {
+    return (count(c) + stored[c].load(std::memory_order_relaxed)) * class_info[c].size;
+  }
+
   /// May the array of class `c` be continued in one more?
   [[nodiscard]] bool may_add_magazine(SizeClass c) const noexcept {
     const std::size_t bytes = magazine_room(c) * class_info[c].size;
-    return bytes != 0 && magazine_bytes + bytes <= magazine_max && granted + bytes <= budget;
+    return bytes != 0 && bytes_held(c) < sort_from && magazine_bytes + bytes <= magazine_max &&
+           granted + bytes <= budget;
   }
 
   /// Continues the array that the bin's top is in, which is full, in a magazine.

@@ -21,6 +21,7 @@
 #include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slabs.hpp>
+#include <sysalloc/cached/sorted.hpp>
 #include <sysalloc/cached/thread_cache.hpp>
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/global_alloc.hpp>
@@ -50,14 +51,16 @@ class Threads {
 
   // What the calling thread gives up of what it caches so that others have it; see Slabs.
 
-  /// Magazines, and the largest blocks. False when that is nothing.
+  /// What died in containers, and the largest blocks. False when that is nothing.
   SYSALLOC_NOINLINE static bool give_up_magazines() noexcept {
     ThreadCache* const cache = own();
-    return cache != nullptr && FillFlush::empty_if(*cache, [cache](SizeClass c) {
-             return c < first_kept_class
-                        ? cache->magazine[c].load(std::memory_order_relaxed) != nullptr
-                        : cache->count(c) != 0;
-           });
+    if (cache == nullptr) return false;
+    const auto sorted = FillFlush::sorted_classes(*cache);
+    return FillFlush::empty_if(*cache, [cache, &sorted](SizeClass c) {
+      return sorted[c] ||
+             (c < first_kept_class ? cache->magazine[c].load(std::memory_order_relaxed) != nullptr
+                                   : cache->count(c) != 0);
+    });
   }
 
   /// Blocks above a KiB, of which a few are much.
@@ -95,9 +98,20 @@ class Threads {
           spare_magazines_ = magazine;
         }
       }
+      if (void* const map = cache->sorted.map()) {
+        Heap::backend().dealloc(map, ThreadCache::map_layout());
+        maps_.fetch_sub(1, std::memory_order_relaxed);
+      }
       Heap::backend().dealloc(cache->memory, ThreadCache::layout());
       thread_caches_.fetch_sub(1, std::memory_order_relaxed);
     }
+  }
+
+  /// The map of what a thread has sorted, all zero; nullptr without memory. Goes with its cache.
+  static void* alloc_map() noexcept {
+    void* const map = sysalloc::alloc_zeroed(Heap::backend(), ThreadCache::map_layout());
+    if (map != nullptr) maps_.fetch_add(1, std::memory_order_relaxed);
+    return map;
   }
 
   /// A magazine that no thread has; nullptr when there is none.
@@ -161,6 +175,11 @@ class Threads {
           counts[c].cached += cache->count(static_cast<SizeClass>(c)) +
                               cache->stored[c].load(std::memory_order_relaxed);
         }
+        const Sorted& sorted = cache->sorted;
+        sorted.for_each_unit([&](std::size_t unit) {
+          const std::uint8_t c = Heap::map.kind(sorted.address(unit));
+          if (c < class_count) counts[c].cached += sorted.count(unit);
+        });
         for (const Deferred::Entry& entry : cache->deferred.entries) {
           const auto c = entry.size_class.load(std::memory_order_relaxed);
           if (c != 0) ++counts[unscaled(static_cast<ScaledClass>(c))].cached;
@@ -171,7 +190,8 @@ class Threads {
 
   /// What the caches themselves take of the backend's memory.
   static std::size_t bytes() noexcept {
-    return thread_caches_.load(std::memory_order_relaxed) * ThreadCache::bytes();
+    return thread_caches_.load(std::memory_order_relaxed) * ThreadCache::bytes() +
+           maps_.load(std::memory_order_relaxed) * ThreadCache::map_layout().size();
   }
 
  private:
@@ -262,6 +282,7 @@ class Threads {
   static inline constinit Magazine* spare_magazines_ = nullptr;
   static inline constinit std::atomic<ThreadCache*> orphans_{nullptr};
   static inline constinit std::atomic<std::size_t> thread_caches_{0};  // of all three
+  static inline constinit std::atomic<std::size_t> maps_{0};           // of these, that have one
 };
 
 }  // namespace sysalloc::detail::cached

@@ -362,6 +362,41 @@ TEST_CASE("a pointer into a block") {
   }
 }
 
+TEST_CASE("a block freed twice, and a pointer into one, where so many die that they are sorted") {
+  constexpr std::size_t size = 48;
+  std::vector<std::byte*> blocks(512 * 1024 / size);
+  for (std::byte*& block : blocks) block = alloc(size);
+  // One of the last to die, when the bin has been full for long.
+  std::byte* const last = blocks.back();
+  const auto die = [&] {
+    for (std::byte* const block : blocks) {
+      if (block != last) heap.dealloc(block, layout(size));
+    }
+  };
+  for (const std::size_t offset : {0U, 16U, 1U}) {
+    for (const bool sized : {true, false}) {
+      CAPTURE(offset);
+      CAPTURE(sized);
+      const Ending ending = end_of([&] {
+        die();
+        if (offset == 0) heap.dealloc(last, layout(size));
+        if (sized) {
+          heap.dealloc(last + offset, layout(size));
+        } else {
+          heap.dealloc_unsized(last + offset, 8);
+        }
+        flush();
+      });
+      CAPTURE(ending.text);
+      CHECK(ending.aborted());
+      const char* const what = offset == 0 ? "block freed twice" : "interior pointer freed";
+      CHECK(ending.says("sysalloc: " + std::string(what) + " at " + address(last + offset)));
+    }
+  }
+  die();
+  heap.dealloc(last, layout(size));
+}
+
 TEST_CASE("a foreign pointer without a size, of which the backend needs one") {
   void* const ptr = std::malloc(100);
   const Ending ending = end_of([&] { heap.dealloc_unsized(ptr, 8); });

@@ -13,13 +13,16 @@
 
 namespace {
 
+namespace c = sysalloc::detail::cached;
 using sysalloc::Layout;
 using tests::Heap;
 
 constexpr std::size_t size = 32;
-// 256 KiB of blocks may stay, a MiB may not.
+// 256 KiB of blocks may stay, 8 MiB may not.
 constexpr std::size_t few = 8 * 1024;
-constexpr std::size_t many = 32 * 1024;
+constexpr std::size_t many = 256 * 1024;
+// What stays of these is at most what is kept sorted, and what a bin holds then.
+constexpr std::size_t sorted = c::Sorted::most_used * c::unit_size / size + 128;
 
 Layout layout(std::size_t bytes) { return Layout::from_size_align_unchecked(bytes, 8); }
 
@@ -69,15 +72,59 @@ TEST_CASE("a small container that dies stays in the thread's cache, and is built
     const auto now = class_of_blocks<H>();
     CHECK(now.blocks_live == few);
     CHECK(now.blocks_cached < 1024);
-    std::vector<void*> sorted = again;
-    std::sort(sorted.begin(), sorted.end());
-    CHECK(std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end());
+    std::vector<void*> ordered = again;
+    std::sort(ordered.begin(), ordered.end());
+    CHECK(std::adjacent_find(ordered.begin(), ordered.end()) == ordered.end());
     std::sort(first.begin(), first.end());
     std::vector<void*> common;
-    std::set_intersection(first.begin(), first.end(), sorted.begin(), sorted.end(),
+    std::set_intersection(first.begin(), first.end(), ordered.begin(), ordered.end(),
                           std::back_inserter(common));
     CHECK(common.size() > few * 9 / 10);
     destroy<H>(again, random);
+  }
+  tests::check_nothing_is_held<H>();
+}
+
+TEST_CASE("what died in any order is built again in the order of addresses") {
+  using H = Heap<7>;
+  tests::Random random(tests::seed());
+  for (int round = 0; round < 10; ++round) {
+    std::vector<void*> blocks = build<H>(few);
+    // The first is of a fresh heap.
+    std::size_t backwards = 0;
+    for (std::size_t i = 1; i < few; ++i) {
+      if (blocks[i] < blocks[i - 1]) ++backwards;
+    }
+    // Those that the bin has at first are in no order.
+    CHECK(backwards < 256);
+    destroy<H>(blocks, random);
+  }
+  tests::check_nothing_is_held<H>();
+}
+
+TEST_CASE("blocks that are kept sorted are served to each class that they are of") {
+  using H = Heap<8>;
+  tests::Random random(tests::seed());
+  // The units of one class become those of another, since all goes in between.
+  for (const std::size_t bytes : {32U, 48U, 1024U, 16U, 4096U, 48U, 32U}) {
+    for (int round = 0; round < 4; ++round) {
+      std::vector<void*> blocks(512 * 1024 / bytes);
+      for (std::size_t i = 0; i < blocks.size(); ++i) {
+        blocks[i] = H{}.alloc(layout(bytes));
+        REQUIRE(blocks[i] != nullptr);
+        tests::fill_words(blocks[i], bytes, i);
+      }
+      std::size_t spoilt = 0;
+      for (std::size_t i = 0; i < blocks.size(); ++i) {
+        if (!tests::holds_words(blocks[i], bytes, i)) ++spoilt;
+      }
+      CHECK(spoilt == 0);
+      std::shuffle(blocks.begin(), blocks.end(), random);
+      for (void* const ptr : blocks) H{}.dealloc(ptr, layout(bytes));
+      CHECK(H::stats().classes[c::class_of(bytes)].blocks_live == 0);
+    }
+    std::thread([] { H::purge(); }).join();
+    if (bytes == 1024) H::purge();
   }
   tests::check_nothing_is_held<H>();
 }
@@ -108,15 +155,15 @@ TEST_CASE("it stays while large blocks come and go that find their place without
   tests::check_nothing_is_held<H>();
 }
 
-TEST_CASE("of a container that is larger, little stays") {
+TEST_CASE("of a container that is larger, no more stays than is kept sorted") {
   using H = Heap<1>;
   tests::Random random(tests::seed());
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < 5; ++round) {
     std::vector<void*> blocks = build<H>(many);
     destroy<H>(blocks, random);
     const auto now = class_of_blocks<H>();
     CHECK(now.blocks_live == 0);
-    CHECK(now.blocks_cached <= 128);
+    CHECK(now.blocks_cached <= sorted);
   }
   tests::check_nothing_is_held<H>();
 }
