@@ -83,7 +83,8 @@ class Sorted {
   template <class Visit>
   void for_each_unit(Visit visit) const noexcept {
     for (std::size_t i = 0; i < units_.size(); ++i) {
-      for (std::uint64_t units = units_[i].load(std::memory_order_relaxed); units != 0;
+      // Acquire, for who does not own it: the bytes are there.
+      for (std::uint64_t units = units_[i].load(std::memory_order_acquire); units != 0;
            units &= units - 1) {
         visit(i * 64 + static_cast<std::size_t>(std::countr_zero(units)));
       }
@@ -272,8 +273,8 @@ class Sorted {
     }
   }
 
-  // An address at which no block begins, so that none is found, and null neither.
-  static constexpr std::uintptr_t no_base = 1;
+  // Far from every address, and one at which no block begins: so none is found, and null neither.
+  static constexpr std::uintptr_t no_base = std::numeric_limits<std::uintptr_t>::max() / 2 + 2;
 
   std::atomic<std::uintptr_t> base_{no_base};
   Byte* map_ = nullptr;
