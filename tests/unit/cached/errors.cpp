@@ -363,7 +363,7 @@ TEST_CASE("a pointer into a block") {
 }
 
 TEST_CASE("a block freed twice, and a pointer into one, where so many die that they are sorted") {
-  constexpr std::size_t size = 48;
+  constexpr std::size_t size = 80;
   std::vector<std::byte*> blocks(512 * 1024 / size);
   for (std::byte*& block : blocks) block = alloc(size);
   // One of the last to die, when the bin has been full for long.
