@@ -210,12 +210,11 @@ class FillFlush {
 
   /// As above, or begins to use that unit, if it may.
   static bool sort(ThreadCache& cache, void* ptr, SizeClass c) noexcept {
-    return cache.sorted.put(ptr) || sort_first(cache, ptr, c);
+    return put_sorted(cache, ptr, c) || sort_first_of_unit(cache, ptr);
   }
 
-  SYSALLOC_NOINLINE static bool sort_first(ThreadCache& cache, void* ptr, SizeClass c) noexcept {
+  SYSALLOC_NOINLINE static bool sort_first_of_unit(ThreadCache& cache, void* ptr) noexcept {
     Sorted& sorted = cache.sorted;
-    if (sorted.has(ptr)) report_double_free(ptr, class_info[c].size);
     if (sorted.used() == Sorted::most_used || cache.granted + unit_size > ThreadCache::budget) {
       return false;
     }
@@ -246,8 +245,9 @@ class FillFlush {
     Sorted& sorted = cache.sorted;
     // When blocks go to the slabs the thread may be told to give up all, this unit too.
     while (sorted.uses(unit)) {
-      void* const first = sorted.looks_at_all(unit) ? sorted.first_of(unit) : nullptr;
-      if (first == nullptr && sorted.looks_at_all(unit)) {
+      const bool looks_at_all = sorted.looks_at_all(unit);
+      void* const first = looks_at_all ? sorted.first_of(unit) : nullptr;
+      if (looks_at_all && first == nullptr) {
         drop_unit(cache, unit);
         return 0;
       }
