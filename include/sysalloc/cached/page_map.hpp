@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/global_alloc.hpp>
 
 namespace sysalloc::detail::cached {
@@ -48,7 +49,7 @@ class PageMap {
   };
 
   /// What `ptr` points into. Any valid pointer may be asked for, null too.
-  [[nodiscard]] std::uint8_t kind(const void* ptr) const noexcept {
+  [[nodiscard]] SYSALLOC_ADDRESS_ONLY std::uint8_t kind(const void* ptr) const noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(ptr);
     const Leaf* const leaf = root_[root_index(address)].load(std::memory_order_relaxed);
     if (leaf == nullptr) [[unlikely]]
@@ -62,7 +63,7 @@ class PageMap {
    public:
     /// The slab that is where the address has its units of 4 GiB cut off: of the block there, if it
     /// is near, and otherwise of any other or null.
-    [[nodiscard]] Slab* slab(const void* ptr) const noexcept {
+    [[nodiscard]] SYSALLOC_ADDRESS_ONLY Slab* slab(const void* ptr) const noexcept {
       return leaf_->slabs[leaf_index(reinterpret_cast<std::uintptr_t>(ptr))].load(
           std::memory_order_acquire);
     }
@@ -72,13 +73,15 @@ class PageMap {
     explicit Neighbourhood(const Leaf* leaf) noexcept : leaf_(leaf) {}
     const Leaf* leaf_;
   };
-  [[nodiscard]] Neighbourhood around(const void* ptr) const noexcept {
+  [[nodiscard]] SYSALLOC_ADDRESS_ONLY Neighbourhood around(const void* ptr) const noexcept {
     return Neighbourhood(
         root_[root_index(reinterpret_cast<std::uintptr_t>(ptr))].load(std::memory_order_relaxed));
   }
 
   /// The slab of a block that kind() knows.
-  [[nodiscard]] Slab* slab(const void* ptr) const noexcept { return around(ptr).slab(ptr); }
+  [[nodiscard]] SYSALLOC_ADDRESS_ONLY Slab* slab(const void* ptr) const noexcept {
+    return around(ptr).slab(ptr);
+  }
 
   /// Sets the entries of `units` units from `address` on: `first` for the first, `rest` for the
   /// others. The leaves are there.

@@ -20,6 +20,13 @@
 #endif
 /// Next to never called.
 #define SYSALLOC_COLD __attribute__((cold))
+/// Of a member function that takes a pointer and does not read what it points to: g++ takes any
+/// `const void*` for something that is read, and warns where nothing was written there yet.
+#if defined(__clang__)
+#define SYSALLOC_ADDRESS_ONLY
+#else
+#define SYSALLOC_ADDRESS_ONLY __attribute__((access(none, 2)))
+#endif
 /// Reads what AddressSanitizer would not have read.
 #define SYSALLOC_NO_ADDRESS_SANITIZER __attribute__((no_sanitize("address")))
 
@@ -29,6 +36,7 @@
 #define SYSALLOC_HOT
 #define SYSALLOC_HOT_LONG
 #define SYSALLOC_COLD
+#define SYSALLOC_ADDRESS_ONLY
 #define SYSALLOC_NO_ADDRESS_SANITIZER
 
 #else
@@ -37,6 +45,7 @@
 #define SYSALLOC_HOT
 #define SYSALLOC_HOT_LONG
 #define SYSALLOC_COLD
+#define SYSALLOC_ADDRESS_ONLY
 #define SYSALLOC_NO_ADDRESS_SANITIZER
 
 #endif
