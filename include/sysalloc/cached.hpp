@@ -197,7 +197,6 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     if (!Heap::hints.find(ptr, c::Deferred::max_class, size_class)) return false;
     c::Bins& bins = *Heap::Threads::bins();
     c::Deferred::Entry& oldest = bins.deferred.oldest();
-    if (oldest.size_class.load(std::memory_order_relaxed) > c::Sorted::max_class) return false;
     // In no two places at a time, for the child of a fork.
     void* const block = oldest.ptr.load(std::memory_order_relaxed);
     if (block == nullptr) return false;
@@ -217,8 +216,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     if (top == bin.limit) [[unlikely]] {
       // Asks anew for what is known: the path that does not need it would be longer otherwise.
       std::atomic_signal_fence(std::memory_order_seq_cst);
-      detail::cached::Bins& bins = *Heap::Threads::bins();
-      return bins.may_be_sorted(bin) && bins.sorted.put(ptr);
+      return Heap::Threads::bins()->sorted.put(ptr);
     }
     *top = ptr;
     bin.top.store(top + 1, std::memory_order_release);

@@ -119,11 +119,19 @@ class FillFlush {
   /// The classes of which blocks are sorted.
   static std::array<bool, class_count> sorted_classes(const ThreadCache& cache) noexcept {
     std::array<bool, class_count> found{};
-    cache.sorted.for_each_unit([&](std::size_t unit) {
-      const std::uint8_t kind = Heap::map.kind(cache.sorted.address(unit));
+    for_each_unit(cache, [&found](std::size_t, std::uint8_t kind) {
       if (kind < class_count) found[kind] = true;
     });
     return found;
+  }
+
+  /// Calls `visit` for each unit of sorted blocks, lowest first, with what the map says of it. Any
+  /// thread may ask.
+  template <class Visit>
+  static void for_each_unit(const ThreadCache& cache, Visit visit) noexcept {
+    cache.sorted.for_each_unit([&cache, &visit](std::size_t unit) {
+      visit(unit, Heap::map.kind(cache.sorted.address(unit)));
+    });
   }
 
   /// As above, and takes all capacities.
@@ -186,9 +194,7 @@ class FillFlush {
   /// died, and more than of all others: where many classes die, it costs more than it gains. Those
   /// of another shard not, as above.
   static bool may_sort(ThreadCache& cache, const void* ptr, SizeClass c) noexcept {
-    if (scaled(c) > Sorted::max_class || cache.resting[c] != 0 || !is_of_shard(cache, ptr)) {
-      return false;
-    }
+    if (c > Sorted::max_class || cache.resting[c] != 0 || !is_of_shard(cache, ptr)) return false;
     const bool wanted = cache.sorting[c] || (cache.bytes_held(c) >= ThreadCache::sort_from &&
                                              cache.magazine_bytes <= 2 * ThreadCache::sort_from);
     return wanted && has_map(cache.sorted);
@@ -202,7 +208,6 @@ class FillFlush {
 
   /// Puts a block of class `c` where the thread keeps them sorted, if its unit is in use there.
   static bool put_sorted(ThreadCache& cache, void* ptr, SizeClass c) noexcept {
-    if (scaled(c) > Sorted::max_class) return false;
     if (cache.sorted.put(ptr)) return true;
     if (cache.sorted.has(ptr)) report_double_free(ptr, class_info[c].size);
     return false;
@@ -251,7 +256,9 @@ class FillFlush {
         drop_unit(cache, unit);
         return 0;
       }
-      if (const std::size_t count = sorted.take(unit, class_info[c].size, end, want)) return count;
+      // Of a larger class it looks at each place; the slabs will find what is none.
+      const std::size_t size = c <= Sorted::max_class ? class_info[c].size : smallest_size;
+      if (const std::size_t count = sorted.take(unit, size, end, want)) return count;
       // It looked at the rest, or at all.
       if (first != nullptr) report_interior(first, class_info[c].size);
     }
@@ -259,6 +266,7 @@ class FillFlush {
   }
 
   static void drop_unit(ThreadCache& cache, std::size_t unit) noexcept {
+    if (!cache.sorted.uses(unit)) return;  // as above
     cache.sorted.drop_unit(unit);
     cache.granted -= unit_size;
   }
@@ -284,15 +292,17 @@ class FillFlush {
   }
 
   /// Calls `visit` for each unit of sorted blocks that has those of class `c`, lowest first; and
-  /// forgets those that have no blocks any more.
+  /// ends the use of those that are slabs of such a class no more, which may have been put to as
+  /// long as nobody looked.
   template <class Visit>
   static void for_units_of(ThreadCache& cache, SizeClass c, Visit visit) noexcept {
-    cache.sorted.for_each_unit([&](std::size_t unit) {
-      const std::uint8_t kind = Heap::map.kind(cache.sorted.address(unit));
-      if (kind == c) {
-        visit(unit);
-      } else if (kind >= class_count || kind == 0) {
+    for_each_unit(cache, [&](std::size_t unit, std::uint8_t kind) {
+      if (kind >= class_count || kind == 0) {
         drop_unit(cache, unit);
+      } else if (kind > Sorted::max_class) {
+        empty_unit(cache, kind, unit);
+      } else if (kind == c) {
+        visit(unit);
       }
     });
   }

@@ -69,8 +69,8 @@ class Sorted {
 
   // The rest is for the slow paths.
 
-  /// Blocks of larger classes are not sorted. All of these have slabs of one unit.
-  static constexpr ScaledClass max_class = scaled(class_of_slow(small_size));
+  /// Blocks of larger classes are not meant to be sorted. All of these have slabs of one unit.
+  static constexpr SizeClass max_class = class_of_slow(small_size);
 
   /// How many units are in use.
   [[nodiscard]] std::size_t used() const noexcept { return used_; }
@@ -229,17 +229,24 @@ class Sorted {
 
   /// take() of larger blocks. What is here and none is passed by.
   void** take_bytes(std::size_t unit, std::size_t size, void** end, void* const* last) noexcept {
-    Byte* const bytes = map_ + unit * bytes_per_unit;
-    const std::uintptr_t first = base() + unit * unit_size;
-    const std::size_t behind = unit_size - size;
-    std::size_t offset = next_[unit] * smallest_size;
-    for (; offset <= behind && end != last; offset += size) {
-      Byte& byte = bytes[offset / smallest_size];
-      if (byte.load(std::memory_order_relaxed) != here) continue;
-      byte.store(elsewhere, std::memory_order_release);
-      *--end = reinterpret_cast<void*>(first + offset);
+    const std::size_t step = size / smallest_size;
+    const std::size_t behind = bytes_per_unit - step;  // where the last block may begin
+    std::size_t at = next_[unit];
+    Byte* byte = map_ + unit * bytes_per_unit + at;
+    std::uintptr_t address = base() + unit * unit_size + at * smallest_size;
+    while (end != last && at <= behind) {
+      // As many as find room for certain: so the loop for each counts but one thing.
+      const auto room = static_cast<std::size_t>(end - last);
+      const std::size_t left = (behind - at) / step + 1;
+      const std::size_t count = left < room ? left : room;
+      at += count * step;
+      for (Byte* const stop = byte + count * step; byte != stop; byte += step, address += size) {
+        if (byte->load(std::memory_order_relaxed) != here) continue;
+        byte->store(elsewhere, std::memory_order_release);
+        *--end = reinterpret_cast<void*>(address);
+      }
     }
-    next_[unit] = static_cast<std::uint16_t>(offset <= behind ? offset / smallest_size : 0);
+    next_[unit] = static_cast<std::uint16_t>(at <= behind ? at : 0);
     return end;
   }
 

@@ -62,11 +62,6 @@ struct Bins {
   Deferred deferred{};
   Sorted sorted{};
 
-  /// Are blocks of the class sorted, if need be, that a bin of these is for?
-  [[nodiscard]] bool may_be_sorted(const Bin& bin) const noexcept {
-    return &bin <= &bins[unscaled(Sorted::max_class)];
-  }
-
   [[nodiscard]] Bin& at(std::size_t scaled_class) noexcept {
     return *reinterpret_cast<Bin*>(reinterpret_cast<std::byte*>(bins.data()) + scaled_class);
   }

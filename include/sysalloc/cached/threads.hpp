@@ -175,10 +175,8 @@ class Threads {
           counts[c].cached += cache->count(static_cast<SizeClass>(c)) +
                               cache->stored[c].load(std::memory_order_relaxed);
         }
-        const Sorted& sorted = cache->sorted;
-        sorted.for_each_unit([&](std::size_t unit) {
-          const std::uint8_t c = Heap::map.kind(sorted.address(unit));
-          if (c < class_count) counts[c].cached += sorted.count(unit);
+        FillFlush::for_each_unit(*cache, [&counts, cache](std::size_t unit, std::uint8_t kind) {
+          if (kind < class_count) counts[kind].cached += cache->sorted.count(unit);
         });
         for (const Deferred::Entry& entry : cache->deferred.entries) {
           const auto c = entry.size_class.load(std::memory_order_relaxed);

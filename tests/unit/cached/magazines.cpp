@@ -131,6 +131,48 @@ TEST_CASE("blocks that are kept sorted are served to each class that they are of
   tests::check_nothing_is_held<H>();
 }
 
+TEST_CASE("where blocks were sorted lie others later that are not meant to be") {
+  using H = Heap<9>;
+  tests::Random random(tests::seed());
+  // Slabs of several units, and blocks that lie across where one ends.
+  constexpr std::size_t other = 5 * 1024;
+  for (int round = 0; round < 4; ++round) {
+    std::vector<void*> blocks = build<H>(few);
+    destroy<H>(blocks, random);
+    // All that was sorted is in use again, and then another thread has its memory.
+    blocks = build<H>(few);
+    std::vector<void*> others(800);
+    std::size_t spoilt = 0;
+    const auto build_others = [&others, &spoilt] {
+      for (std::size_t i = 0; i < others.size(); ++i) {
+        others[i] = H{}.alloc(layout(other));
+        if (others[i] == nullptr) {
+          ++spoilt;
+        } else {
+          tests::fill_words(others[i], other, i);
+        }
+      }
+    };
+    std::thread([&] {
+      for (void* const ptr : blocks) H{}.dealloc(ptr, layout(size));
+      H::purge();
+      build_others();
+    }).join();
+    for (int again = 0; again < 2; ++again) {
+      for (std::size_t i = 0; i < others.size(); ++i) {
+        if (!tests::holds_words(others[i], other, i)) ++spoilt;
+      }
+      REQUIRE(spoilt == 0);
+      std::shuffle(others.begin(), others.end(), random);
+      for (void* const ptr : others) H{}.dealloc(ptr, layout(other));
+      CHECK(H::stats().classes[c::class_of(other)].blocks_live == 0);
+      build_others();
+    }
+    for (void* const ptr : others) H{}.dealloc(ptr, layout(other));
+  }
+  tests::check_nothing_is_held<H>();
+}
+
 TEST_CASE("it stays while large blocks come and go that find their place without it") {
   using H = Heap<5>;
   tests::Random random(tests::seed());
