@@ -48,7 +48,7 @@ class FillFlush {
     // In parentheses: see patience.hpp.
     const std::size_t want = (std::min)(capacity / 2, ThreadCache::refill_blocks);
     if (!shares_slab || want == 0) return Slabs::take_block(cache.shard, c);
-    void** const slots = cache.own_slots[c];
+    void** const slots = cache.slots(c);
     const std::size_t got = Slabs::take_blocks(cache.shard, c, slots + want, want);
     if (got == 0) return nullptr;
     if (got < want) std::memmove(slots, slots + (want - got), got * sizeof(void*));
@@ -275,7 +275,7 @@ class FillFlush {
   /// gets a limit like one that was full: the container that was built from these will die, too.
   SYSALLOC_NOINLINE static void* take_sorted(ThreadCache& cache, SizeClass c) noexcept {
     const std::size_t want = (std::min)(std::size_t{cache.capacity[c]}, ThreadCache::refill_blocks);
-    void** const slots = cache.own_slots[c];
+    void** const slots = cache.slots(c);
     std::size_t got = 0;
     for_units_of(cache, c, [&](std::size_t unit) {
       if (want - got < Sorted::least_want) return;

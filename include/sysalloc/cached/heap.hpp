@@ -176,6 +176,17 @@ class Heap {
   /// Are pages given back? Not where the system's are larger than ours.
   static bool purges_pages() noexcept { return purge_pages_.load(std::memory_order_relaxed); }
 
+  /// Notes that the heap grew, and what the page map needs for that is there: memory that the C
+  /// library takes from the system for itself alone, all zero, as long as it has heard of no larger
+  /// block. Then it shall hear of one: twice what the heap serves by itself, so that it keeps what
+  /// is a little larger, too, and is asked for this block also where malloc is the heap's own.
+  static void note_segment() noexcept {
+    if (has_segment_.load(std::memory_order_relaxed)) return;
+    if (!has_segment_.exchange(true, std::memory_order_relaxed)) {
+      os::expect_large_blocks(2 * max_class_size);
+    }
+  }
+
   static void note_wrong_size() noexcept { wrong_sizes_.fetch_add(1, std::memory_order_relaxed); }
 
   /// When the backend has no memory for `request`: gives it all segments that hold nothing, and
@@ -223,9 +234,6 @@ class Heap {
     }
     purge_pages_.store(os::real_page_size() == page_size, std::memory_order_relaxed);
     Threads::start();
-    // Twice what the heap serves by itself: so the C library keeps what is a little larger, too,
-    // and it is asked for this block also where malloc is the heap's own.
-    if (!steps_aside()) os::expect_large_blocks(2 * max_class_size);
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
     if (os::wants_stats()) static_cast<void>(std::atexit(print_stats<Backend>));
@@ -268,6 +276,7 @@ class Heap {
   static inline constinit std::atomic<bool> ready_{false};
   static inline constinit std::atomic<bool> forks_alone_{false};
   static inline constinit std::atomic<bool> bypass_{false};
+  static inline constinit std::atomic<bool> has_segment_{false};
   static inline constinit std::atomic<bool> purge_pages_{false};
   static inline constinit std::atomic<std::size_t> wrong_sizes_{0};
 };

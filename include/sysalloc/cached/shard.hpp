@@ -148,7 +148,7 @@ struct alignas(64) Shard {
   /// so it need not be much. But in all no more than an eighth of what the slabs are: a part of it
   /// is used again a little later.
   [[nodiscard]] bool has_free_to_grow() const noexcept {
-    return gave_to_grow < slab_bytes / 8 &&
+    return gave_to_grow < (std::max)((std::min)(slab_bytes / 4, 8 * MiB), slab_bytes / 8) &&
            resident_free() > purge_mark + ((std::max)(256 * KiB, slab_bytes / 32) << doublings());
   }
 

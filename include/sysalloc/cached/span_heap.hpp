@@ -384,9 +384,12 @@ class SpanHeap {
     *segment = Segment{};
     segment->in_dirty.segment = segment;
     segment->base = base;
-    const std::lock_guard lock(mutex);
-    link(segment);
-    ++segments_;
+    {
+      const std::lock_guard lock(mutex);
+      link(segment);
+      ++segments_;
+    }
+    Heap::note_segment();
     return true;
   }
 

@@ -105,7 +105,8 @@ struct alignas(64) ThreadCache : Bins {
   /// full as that for a while does not change arrays with each block.
   static constexpr std::size_t magazine_first = 64;
 
-  std::array<void**, class_count> own_slots;
+  // Behind the cache; or no_slots, as long as the class has no capacity.
+  std::array<std::atomic<void**>, class_count> own_slots;
   std::array<std::atomic<Magazine*>, class_count> magazine;    // in use instead, or null
   std::array<std::atomic<std::uint32_t>, class_count> stored;  // blocks in the arrays below that
   std::array<std::uint8_t, class_count> resting;               // times still to go without
@@ -127,8 +128,7 @@ struct alignas(64) ThreadCache : Bins {
     for (const ClassInfo& info : class_info) slots += 1 + info.cache_max;
     return sizeof(ThreadCache) + slots * sizeof(void*) + alignof(ThreadCache);
   }
-  /// Asked of the backend. Of the least alignment: an allocator clears a block of that without
-  /// touching fresh pages, of which few are ever used.
+  /// Asked of the backend. Few of the pages are ever used: so nothing is cleared that need not be.
   [[nodiscard]] static constexpr Layout layout() noexcept {
     return Layout::from_size_align_unchecked(bytes(), smallest_size);
   }
@@ -138,17 +138,9 @@ struct alignas(64) ThreadCache : Bins {
     return Layout::from_size_align_unchecked(Sorted::byte_count, smallest_size);
   }
 
-  /// Makes the memory behind the cache, all of it zero, its slots; all bins empty and without
-  /// capacity.
+  /// For one that is all zero but for the bins, at the begin of bytes() that it may use.
   void init() noexcept {
-    void** slot = reinterpret_cast<void**>(this + 1);
-    for (std::size_t c = 0; c < class_count; ++c) {
-      // The null pointer below the first slot is there already.
-      own_slots[c] = ++slot;
-      bins[c].top.store(slot, std::memory_order_relaxed);
-      bins[c].limit = slot;
-      slot += class_info[c].cache_max;
-    }
+    for (auto& slots : own_slots) slots.store(no_slots(), std::memory_order_relaxed);
     sorted.init();
     next_victim = 1;
   }
@@ -156,7 +148,7 @@ struct alignas(64) ThreadCache : Bins {
   /// The array that the bin's top is in.
   [[nodiscard]] void** slots(SizeClass c) const noexcept {
     Magazine* const m = magazine[c].load(std::memory_order_relaxed);
-    return m == nullptr ? own_slots[c] : m->slots.data();
+    return m == nullptr ? own_slots[c].load(std::memory_order_relaxed) : m->slots.data();
   }
   /// How many blocks fit into it.
   [[nodiscard]] std::size_t room(SizeClass c) const noexcept {
@@ -167,7 +159,8 @@ struct alignas(64) ThreadCache : Bins {
   /// is in one is out of bounds for every other.
   [[nodiscard]] std::size_t count(SizeClass c) const noexcept {
     const Magazine* const m = magazine[c].load(std::memory_order_relaxed);
-    void* const* const first = m == nullptr ? own_slots[c] : m->slots.data();
+    void* const* const first =
+        m == nullptr ? own_slots[c].load(std::memory_order_relaxed) : m->slots.data();
     const std::size_t most = m == nullptr ? class_info[c].cache_max : Magazine::slot_count;
     const auto n = static_cast<std::size_t>(bins[c].top.load(std::memory_order_relaxed) - first);
     return n <= most ? n : 0;
@@ -232,6 +225,7 @@ struct alignas(64) ThreadCache : Bins {
   }
 
   void set_capacity(SizeClass c, std::size_t blocks) noexcept {
+    if (blocks != 0 && own_slots[c].load(std::memory_order_relaxed) == no_slots()) make_slots(c);
     // Modulo 2^64 where it shrinks.
     granted += (blocks - capacity[c]) * class_info[c].size;
     capacity[c] = static_cast<std::uint16_t>(blocks);
@@ -239,6 +233,16 @@ struct alignas(64) ThreadCache : Bins {
   }
 
  private:
+  static void** no_slots() noexcept { return &no_block + 1; }
+
+  void make_slots(SizeClass c) noexcept {
+    void** slots = reinterpret_cast<void**>(this + 1);
+    for (SizeClass i = 0; i < c; ++i) slots += 1 + class_info[i].cache_max;
+    *slots = nullptr;
+    own_slots[c].store(slots + 1, std::memory_order_relaxed);
+    set_count(c, 0);
+  }
+
   void account_magazine(SizeClass c, std::size_t below, std::size_t may_hold) noexcept {
     stored[c].store(stored[c].load(std::memory_order_relaxed) + static_cast<std::uint32_t>(below),
                     std::memory_order_relaxed);

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <new>
 #include <sysalloc/cached/deferred.hpp>
 #include <sysalloc/cached/fill_flush.hpp>
 #include <sysalloc/cached/mutex.hpp>
@@ -220,10 +221,10 @@ class Threads {
       if (unused_caches_ != nullptr) cache = take_unused();
     }
     if (cache == nullptr) {
-      void* const memory = sysalloc::alloc_zeroed(Heap::backend(), ThreadCache::layout());
+      void* const memory = Heap::backend().alloc(ThreadCache::layout());
       if (memory == nullptr) return nullptr;
       const auto end = reinterpret_cast<std::uintptr_t>(memory) + alignof(ThreadCache);
-      cache = reinterpret_cast<ThreadCache*>(end & ~(alignof(ThreadCache) - 1));
+      cache = ::new (reinterpret_cast<void*>(end & ~(alignof(ThreadCache) - 1))) ThreadCache{};
       cache->init();
       cache->memory = memory;
       thread_caches_.fetch_add(1, std::memory_order_relaxed);
