@@ -137,6 +137,8 @@ class FillFlush {
   /// As above, and takes all capacities.
   static void drain(ThreadCache& cache) noexcept {
     empty_all(cache);
+    // Units without a block, which another thread made slabs of a class that was emptied before.
+    cache.sorted.for_each_unit([&cache](std::size_t unit) { drop_unit(cache, unit); });
     for (std::size_t i = 1; i < class_count; ++i) cache.set_capacity(static_cast<SizeClass>(i), 0);
     // All of this is zero by now, but for a cache that was copied by a fork in the middle of a
     // change.
@@ -197,7 +199,7 @@ class FillFlush {
     if (c > Sorted::max_class || cache.resting[c] != 0 || !is_of_shard(cache, ptr)) return false;
     const bool wanted = cache.sorting[c] || (cache.bytes_held(c) >= ThreadCache::sort_from &&
                                              cache.magazine_bytes <= 2 * ThreadCache::sort_from);
-    return wanted && has_map(cache.sorted);
+    return wanted && has_map(cache);
   }
 
   /// Is the block at `ptr` of the thread's shard?
@@ -224,24 +226,16 @@ class FillFlush {
       return false;
     }
     if (!is_of_shard(cache, ptr)) return false;
-    sorted.release_bytes([](void* bytes, std::size_t size) { release(bytes, size); });
     if (!sorted.use_unit_of(ptr)) return false;
     cache.granted += unit_size;
     return sorted.put(ptr);
   }
 
   /// Is there memory for what says which blocks are sorted?
-  static bool has_map(Sorted& sorted) noexcept {
-    if (sorted.map() == nullptr) sorted.set_map(Heap::Threads::alloc_map());
-    return sorted.map() != nullptr;
-  }
-
-  /// Gives back the whole pages of memory that is all zero.
-  static void release(void* memory, std::size_t size) noexcept {
-    if (!Heap::purges_pages()) return;
-    const auto begin = reinterpret_cast<std::uintptr_t>(memory);
-    const std::uintptr_t first = (begin + page_size - 1) & ~(page_size - 1);
-    os::release(first, ((begin + size) & ~(page_size - 1)) - first);
+  static bool has_map(ThreadCache& cache) noexcept {
+    if (cache.sorted.had_many_units()) Heap::Threads::free_map(cache);
+    if (cache.sorted.map() == nullptr) cache.sorted.set_map(Heap::Threads::alloc_map());
+    return cache.sorted.map() != nullptr;
   }
 
   /// Takes blocks out of a unit that has those of class `c`. Ends its use when there are none.
@@ -298,6 +292,9 @@ class FillFlush {
   static void for_units_of(ThreadCache& cache, SizeClass c, Visit visit) noexcept {
     for_each_unit(cache, [&](std::size_t unit, std::uint8_t kind) {
       if (kind >= class_count || kind == 0) {
+        // Nothing can be free here that is not free there but what was freed twice.
+        void* const first = cache.sorted.uses(unit) ? cache.sorted.first_of(unit) : nullptr;
+        if (first != nullptr) report_double_free(first, 0);
         drop_unit(cache, unit);
       } else if (kind > Sorted::max_class) {
         empty_unit(cache, kind, unit);

@@ -135,7 +135,10 @@ class Heap {
   /// Empties the calling thread's cache and gives everything that holds no block to the system and
   /// the backend.
   static void purge() noexcept {
-    if (ThreadCache* const cache = Threads::own()) FillFlush::drain(*cache);
+    if (ThreadCache* const cache = Threads::own()) {
+      FillFlush::drain(*cache);
+      Threads::free_map(*cache);
+    }
     while (Threads::drain_orphan()) {
     }
     Purging::purge_all();

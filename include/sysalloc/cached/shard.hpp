@@ -145,10 +145,11 @@ struct alignas(64) Shard {
   }
 
   /// The same while the heap would grow otherwise: what was freed is then not what is built again,
-  /// so it need not be much. But in all no more than an eighth of what the slabs are: a part of it
-  /// is used again a little later.
+  /// so it need not be much. But in all no more than a part of what the slabs are: some of it is
+  /// used again a little later.
   [[nodiscard]] bool has_free_to_grow() const noexcept {
-    return gave_to_grow < (std::max)((std::min)(slab_bytes / 4, 8 * MiB), slab_bytes / 8) &&
+    const std::size_t small = (std::min)(slab_bytes / 4, few_slabs / 4);
+    return gave_to_grow < (std::max)(small, slab_bytes / 8) &&
            resident_free() > purge_mark + ((std::max)(256 * KiB, slab_bytes / 32) << doublings());
   }
 

@@ -31,6 +31,7 @@
 #include <cstdint>
 #include <limits>
 #include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/detail/compiler.hpp>
 
 namespace sysalloc::detail::cached {
 
@@ -46,13 +47,15 @@ class Sorted {
   /// There is so much memory for the bytes, of which next to nothing is touched.
   static constexpr std::size_t byte_count = unit_count * bytes_per_unit;
 
-  /// For memory that is all zero.
-  void init() noexcept { base_.store(no_base, std::memory_order_relaxed); }
-
   /// The bytes, or null.
   [[nodiscard]] void* map() const noexcept { return map_; }
-  /// Gives it the bytes, all zero, before a unit is used.
-  void set_map(void* map) noexcept { map_ = static_cast<Byte*>(map); }
+  /// Gives it the bytes, all zero, before a unit is used; or takes them, when none is.
+  void set_map(void* map) noexcept {
+    base_.store(no_base, std::memory_order_relaxed);
+    map_ = static_cast<Byte*>(map);
+    touched_.fill(false);
+    touched_count_ = 0;
+  }
 
   /// Puts a block in, if its unit is in use and it is not here already.
   [[nodiscard]] bool put(void* ptr) noexcept {
@@ -129,14 +132,10 @@ class Sorted {
   /// After a fork that copied it in the middle of a change: says that no unit is in use.
   void reset() noexcept { used_ = 0; }
 
-  /// Calls `release` with the bytes when no unit is in use and those of many were: so they take
-  /// little memory in the end, wherever blocks die.
-  template <class Release>
-  void release_bytes(Release release) noexcept {
-    if (used_ != 0 || touched_count_ <= 2 * most_used) return;
-    release(map_, byte_count);
-    touched_.fill(false);
-    touched_count_ = 0;
+  /// Is no unit in use, and were many? Then the bytes hold much memory for nothing, and had better
+  /// be others: so they take little in the end, wherever blocks die.
+  [[nodiscard]] bool had_many_units() const noexcept {
+    return used_ == 0 && touched_count_ > 2 * most_used;
   }
 
   /// Does the next take() look at the whole of a unit?
@@ -153,7 +152,7 @@ class Sorted {
                                               : take_bytes(unit, size, end, end - want);
     // What the next call reads, for which the processor would have to wait then.
     for (std::size_t i = 0; i < ahead; i += cache_line) {
-      __builtin_prefetch(map_ + unit * bytes_per_unit + next_[unit] + i);
+      SYSALLOC_PREFETCH(map_ + unit * bytes_per_unit + next_[unit] + i);
     }
     return static_cast<std::size_t>(end - next);
   }
@@ -281,7 +280,9 @@ class Sorted {
   }
 
   // Far from every address, and one at which no block begins: so none is found, and null neither.
-  static constexpr std::uintptr_t no_base = std::numeric_limits<std::uintptr_t>::max() / 2 + 2;
+  // Of 32 bits, where nothing is far, where programs have nothing.
+  static constexpr std::uintptr_t no_base =
+      sizeof(void*) == 8 ? std::numeric_limits<std::uintptr_t>::max() / 2 + 2 : 1;
 
   std::atomic<std::uintptr_t> base_{no_base};
   Byte* map_ = nullptr;

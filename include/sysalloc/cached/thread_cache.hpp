@@ -141,7 +141,6 @@ struct alignas(64) ThreadCache : Bins {
   /// For one that is all zero but for the bins, at the begin of bytes() that it may use.
   void init() noexcept {
     for (auto& slots : own_slots) slots.store(no_slots(), std::memory_order_relaxed);
-    sorted.init();
     next_victim = 1;
   }
 
@@ -239,7 +238,8 @@ struct alignas(64) ThreadCache : Bins {
     void** slots = reinterpret_cast<void**>(this + 1);
     for (SizeClass i = 0; i < c; ++i) slots += 1 + class_info[i].cache_max;
     *slots = nullptr;
-    own_slots[c].store(slots + 1, std::memory_order_relaxed);
+    // After the null pointer, for the child of a fork.
+    own_slots[c].store(slots + 1, std::memory_order_release);
     set_count(c, 0);
   }
 

@@ -99,10 +99,7 @@ class Threads {
           spare_magazines_ = magazine;
         }
       }
-      if (void* const map = cache->sorted.map()) {
-        Heap::backend().dealloc(map, ThreadCache::map_layout());
-        maps_.fetch_sub(1, std::memory_order_relaxed);
-      }
+      free_map(*cache);
       Heap::backend().dealloc(cache->memory, ThreadCache::layout());
       thread_caches_.fetch_sub(1, std::memory_order_relaxed);
     }
@@ -113,6 +110,20 @@ class Threads {
     void* const map = sysalloc::alloc_zeroed(Heap::backend(), ThreadCache::map_layout());
     if (map != nullptr) maps_.fetch_add(1, std::memory_order_relaxed);
     return map;
+  }
+
+  /// Gives that of a cache back, if it has one and no unit is in use.
+  static void free_map(ThreadCache& cache) noexcept {
+    void* map = nullptr;
+    {
+      // For who counts what is in it.
+      const std::lock_guard lock(registry_mutex_);
+      if (cache.sorted.used() == 0) map = cache.sorted.map();
+      if (map != nullptr) cache.sorted.set_map(nullptr);
+    }
+    if (map == nullptr) return;
+    Heap::backend().dealloc(map, ThreadCache::map_layout());
+    maps_.fetch_sub(1, std::memory_order_relaxed);
   }
 
   /// A magazine that no thread has; nullptr when there is none.

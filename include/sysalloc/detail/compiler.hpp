@@ -27,6 +27,8 @@
 #else
 #define SYSALLOC_ADDRESS_ONLY __attribute__((access(none, 2)))
 #endif
+/// Says that what is at an address will be read soon.
+#define SYSALLOC_PREFETCH(address) __builtin_prefetch(address)
 /// Reads what AddressSanitizer would not have read.
 #define SYSALLOC_NO_ADDRESS_SANITIZER __attribute__((no_sanitize("address")))
 
@@ -37,6 +39,7 @@
 #define SYSALLOC_HOT_LONG
 #define SYSALLOC_COLD
 #define SYSALLOC_ADDRESS_ONLY
+#define SYSALLOC_PREFETCH(address) static_cast<void>(address)
 #define SYSALLOC_NO_ADDRESS_SANITIZER
 
 #else
@@ -46,6 +49,7 @@
 #define SYSALLOC_HOT_LONG
 #define SYSALLOC_COLD
 #define SYSALLOC_ADDRESS_ONLY
+#define SYSALLOC_PREFETCH(address) static_cast<void>(address)
 #define SYSALLOC_NO_ADDRESS_SANITIZER
 
 #endif
