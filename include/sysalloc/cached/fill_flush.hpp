@@ -116,6 +116,21 @@ class FillFlush {
     empty_if(cache, [](SizeClass) { return true; });
   }
 
+  /// As above, and takes all capacities.
+  static void drain(ThreadCache& cache) noexcept {
+    empty_all(cache);
+    // Units without a block, which another thread made slabs of a class that was emptied before.
+    cache.sorted.for_each_unit([&cache](std::size_t unit) { drop_unit(cache, unit); });
+    for (std::size_t i = 1; i < class_count; ++i) cache.set_capacity(static_cast<SizeClass>(i), 0);
+    // All of this is zero by now, but for a cache that was copied by a fork in the middle of a
+    // change.
+    cache.granted = cache.magazine_bytes = 0;
+    cache.sorted.reset();
+    cache.sorting.fill(false);
+    cache.resting.fill(0);
+    for (auto& blocks : cache.stored) blocks.store(0, std::memory_order_relaxed);
+  }
+
   /// The classes of which blocks are sorted.
   static std::array<bool, class_count> sorted_classes(const ThreadCache& cache) noexcept {
     std::array<bool, class_count> found{};
@@ -132,21 +147,6 @@ class FillFlush {
     cache.sorted.for_each_unit([&cache, &visit](std::size_t unit) {
       visit(unit, Heap::map.kind(cache.sorted.address(unit)));
     });
-  }
-
-  /// As above, and takes all capacities.
-  static void drain(ThreadCache& cache) noexcept {
-    empty_all(cache);
-    // Units without a block, which another thread made slabs of a class that was emptied before.
-    cache.sorted.for_each_unit([&cache](std::size_t unit) { drop_unit(cache, unit); });
-    for (std::size_t i = 1; i < class_count; ++i) cache.set_capacity(static_cast<SizeClass>(i), 0);
-    // All of this is zero by now, but for a cache that was copied by a fork in the middle of a
-    // change.
-    cache.granted = cache.magazine_bytes = 0;
-    cache.sorted.reset();
-    cache.sorting.fill(false);
-    cache.resting.fill(0);
-    for (auto& blocks : cache.stored) blocks.store(0, std::memory_order_relaxed);
   }
 
  private:
@@ -260,7 +260,6 @@ class FillFlush {
   }
 
   static void drop_unit(ThreadCache& cache, std::size_t unit) noexcept {
-    if (!cache.sorted.uses(unit)) return;  // as above
     cache.sorted.drop_unit(unit);
     cache.granted -= unit_size;
   }
@@ -291,10 +290,11 @@ class FillFlush {
   template <class Visit>
   static void for_units_of(ThreadCache& cache, SizeClass c, Visit visit) noexcept {
     for_each_unit(cache, [&](std::size_t unit, std::uint8_t kind) {
+      // What was done to one before may have had the thread give up all.
+      if (!cache.sorted.uses(unit)) return;
       if (kind >= class_count || kind == 0) {
         // Nothing can be free here that is not free there but what was freed twice.
-        void* const first = cache.sorted.uses(unit) ? cache.sorted.first_of(unit) : nullptr;
-        if (first != nullptr) report_double_free(first, 0);
+        if (void* const first = cache.sorted.first_of(unit)) report_double_free(first, 0);
         drop_unit(cache, unit);
       } else if (kind > Sorted::max_class) {
         empty_unit(cache, kind, unit);

@@ -27,15 +27,15 @@ constexpr std::size_t sorted = c::Sorted::most_used * c::unit_size / size + 128;
 Layout layout(std::size_t bytes) { return Layout::from_size_align_unchecked(bytes, 8); }
 
 template <class H>
-std::vector<void*> build(std::size_t count) {
+std::vector<void*> build(std::size_t count, std::size_t bytes = size) {
   std::vector<void*> blocks(count);
   std::size_t failed = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    blocks[i] = H{}.alloc(layout(size));
+    blocks[i] = H{}.alloc(layout(bytes));
     if (blocks[i] == nullptr) {
       ++failed;
     } else {
-      tests::fill_words(blocks[i], size, i);
+      tests::fill_words(blocks[i], bytes, i);
     }
   }
   CHECK(failed == 0);
@@ -44,14 +44,14 @@ std::vector<void*> build(std::size_t count) {
 
 // Frees them in random order, each with what was written to it.
 template <class H>
-void destroy(std::vector<void*>& blocks, tests::Random& random) {
+void destroy(std::vector<void*>& blocks, tests::Random& random, std::size_t bytes = size) {
   std::vector<std::size_t> order(blocks.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::shuffle(order.begin(), order.end(), random);
   std::size_t spoilt = 0;
   for (const std::size_t i : order) {
-    if (!tests::holds_words(blocks[i], size, i)) ++spoilt;
-    H{}.dealloc(blocks[i], layout(size));
+    if (!tests::holds_words(blocks[i], bytes, i)) ++spoilt;
+    H{}.dealloc(blocks[i], layout(bytes));
   }
   CHECK(spoilt == 0);
 }
@@ -110,19 +110,8 @@ TEST_CASE("blocks that are kept sorted are served to each class that they are of
   // The units of one class become those of another, since all goes in between.
   for (const std::size_t bytes : {32U, 48U, 1024U, 16U, 4096U, 48U, 32U}) {
     for (int round = 0; round < 4; ++round) {
-      std::vector<void*> blocks(512 * 1024 / bytes);
-      for (std::size_t i = 0; i < blocks.size(); ++i) {
-        blocks[i] = H{}.alloc(layout(bytes));
-        REQUIRE(blocks[i] != nullptr);
-        tests::fill_words(blocks[i], bytes, i);
-      }
-      std::size_t spoilt = 0;
-      for (std::size_t i = 0; i < blocks.size(); ++i) {
-        if (!tests::holds_words(blocks[i], bytes, i)) ++spoilt;
-      }
-      CHECK(spoilt == 0);
-      std::shuffle(blocks.begin(), blocks.end(), random);
-      for (void* const ptr : blocks) H{}.dealloc(ptr, layout(bytes));
+      std::vector<void*> blocks = build<H>(512 * 1024 / bytes, bytes);
+      destroy<H>(blocks, random, bytes);
       CHECK(H::stats().classes[c::class_of(bytes)].blocks_live == 0);
     }
     std::thread([] { H::purge(); }).join();
@@ -141,34 +130,18 @@ TEST_CASE("where blocks were sorted lie others later that are not meant to be") 
     destroy<H>(blocks, random);
     // All that was sorted is in use again, and then another thread has its memory.
     blocks = build<H>(few);
-    std::vector<void*> others(800);
-    std::size_t spoilt = 0;
-    const auto build_others = [&others, &spoilt] {
-      for (std::size_t i = 0; i < others.size(); ++i) {
-        others[i] = H{}.alloc(layout(other));
-        if (others[i] == nullptr) {
-          ++spoilt;
-        } else {
-          tests::fill_words(others[i], other, i);
-        }
-      }
-    };
-    std::thread([&] {
+    std::vector<void*> others;
+    std::thread([&blocks, &others] {
       for (void* const ptr : blocks) H{}.dealloc(ptr, layout(size));
       H::purge();
-      build_others();
+      others = build<H>(800, other);
     }).join();
     for (int again = 0; again < 2; ++again) {
-      for (std::size_t i = 0; i < others.size(); ++i) {
-        if (!tests::holds_words(others[i], other, i)) ++spoilt;
-      }
-      REQUIRE(spoilt == 0);
-      std::shuffle(others.begin(), others.end(), random);
-      for (void* const ptr : others) H{}.dealloc(ptr, layout(other));
+      destroy<H>(others, random, other);
       CHECK(H::stats().classes[c::class_of(other)].blocks_live == 0);
-      build_others();
+      others = build<H>(800, other);
     }
-    for (void* const ptr : others) H{}.dealloc(ptr, layout(other));
+    destroy<H>(others, random, other);
   }
   tests::check_nothing_is_held<H>();
 }
