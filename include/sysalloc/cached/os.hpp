@@ -4,6 +4,7 @@
 //   real_page_size           how large a page is
 //   KeepErrno                what a deallocation leaves as it was
 //   release                  gives pages back
+//   populate                 brings pages into residence
 //   release_freed            has the C library do so
 //   expect_large_blocks      has it keep more
 //   is_mapped                whether an address may be read

@@ -76,6 +76,13 @@ struct alignas(64) Shard {
     return got;
   }
 
+  /// Will the program use all of one more slab of class `c`, as far as can be told? Of small blocks
+  /// that it has much of already. A slab that it leaves in the middle after all is little beside
+  /// these. The lock is held.
+  [[nodiscard]] bool will_fill(SizeClass c) const noexcept {
+    return slabs[c] >= 8 && class_info[c].size <= small_size;
+  }
+
   /// Do its slabs occupy so much more memory than when this was last true? Never true twice of one
   /// level, so that what is done then is paid for by growth. The lock is held.
   [[nodiscard]] bool passes_mark() noexcept {

@@ -10,6 +10,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 
 namespace sysalloc::detail::cached {
@@ -160,6 +161,13 @@ struct alignas(64) Slab : ListNode {
     for (; dirty != 0; dirty &= dirty - 1) {
       purged &= ~bits(static_cast<std::size_t>(std::countr_zero(dirty)) * pages, pages);
     }
+  }
+
+  /// Brings all of it into residence that is not. Nobody else knows of the slab yet.
+  void populate() noexcept {
+    if (purged == 0) return;
+    os::populate(base, size);
+    purged = 0;
   }
 
   /// A bit for each unit of which anything is resident.

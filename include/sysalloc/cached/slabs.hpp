@@ -54,14 +54,17 @@ class Slabs {
   static std::size_t take_blocks(std::size_t shard_index, SizeClass c, void** end,
                                  std::size_t want) noexcept {
     Shard& shard = shards_[shard_index];
+    bool will_fill = false;
     do {
       const std::lock_guard lock(shard.mutex);
       if (const std::size_t got = shard.take(c, end, want)) return got;
+      will_fill = shard.will_fill(c);
     } while (Heap::Threads::drain_orphan());
     Slab* const slab = new_slab(shard_index, c);
     if (slab == nullptr) return 0;
     const ClassInfo& info = class_info[c];
     if (slab->has_idle_tail) trim_tail(shard, *slab, info);
+    if (will_fill) slab->populate();
     const std::lock_guard lock(shard.mutex);
     slab->state = SlabState::in_shard;
     ++shard.slabs[c];

@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -20,6 +21,7 @@
 #include "support.hpp"
 
 #if !defined(_WIN32)
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #endif
@@ -57,6 +59,36 @@ long faults() {
   getrusage(RUSAGE_SELF, &usage);
   return usage.ru_minflt;
 #endif
+}
+
+// How many of the pages of the slab that begins at `slab` are there.
+std::size_t pages_there([[maybe_unused]] std::byte* slab) {
+  std::array<unsigned char, 16> there{};
+#if !defined(_WIN32)
+  mincore(slab, there.size() * 4096, there.data());
+#endif
+  return static_cast<std::size_t>(std::ranges::count_if(there, [](int page) { return page & 1; }));
+}
+
+// Does the system bring pages into residence that nobody touched when it is told to, and no others?
+bool can_populate() {
+#if defined(MADV_POPULATE_WRITE)
+  constexpr std::size_t size = 64 << 10;
+  const auto advised = [](int advice) {
+    void* const map =
+        mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED) return std::size_t{0};
+    auto* const bytes = static_cast<std::byte*>(map);
+    *bytes = std::byte{1};
+    madvise(map, size, advice);
+    const std::size_t there = pages_there(bytes);
+    munmap(map, size);
+    return there;
+  };
+  if (advised(MADV_POPULATE_WRITE) == 16 && advised(MADV_NORMAL) == 1) return true;
+#endif
+  tests::not_checked("pages that come together", "the system brings them otherwise");
+  return false;
 }
 
 bool can_measure() {
@@ -146,6 +178,27 @@ TEST_CASE("a small heap that is freed and built again and again stays resident")
   const std::size_t kept = resident();
   Heap::purge();
   CHECK(kept - resident() >= bytes / 2);
+}
+
+// Before large blocks were freed: malloc then gives what was resident before.
+TEST_CASE("a slab comes into residence at once where there are many of its class, and not before") {
+  if (!can_measure() || !can_populate()) return;
+  struct Tag {};
+  using Fresh = sysalloc::Cached<tests::Backend<Tag>>;
+  constexpr std::size_t size = 128;
+  constexpr std::size_t slab_size = 64 << 10;
+  std::vector<std::byte*> blocks;
+  std::vector<std::size_t> there;  // of each slab, when its first block is given out
+  while (there.size() < 20) {
+    auto* const ptr = static_cast<std::byte*>(Fresh{}.alloc(layout(size)));
+    REQUIRE(ptr != nullptr);
+    if (reinterpret_cast<std::uintptr_t>(ptr) % slab_size == 0) there.push_back(pages_there(ptr));
+    *ptr = std::byte{1};
+    blocks.push_back(ptr);
+  }
+  CHECK(std::count(there.begin(), there.begin() + 4, 0) == 4);
+  CHECK(std::count(there.begin() + 10, there.end(), 16) == 10);
+  for (std::byte* const ptr : blocks) Fresh{}.dealloc(ptr, layout(size));
 }
 
 TEST_CASE("a mixed heap of which nine tenths are freed at random, then all, then purged") {
