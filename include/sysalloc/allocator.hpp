@@ -116,27 +116,95 @@ class AllocatorInterface {
   }
 };
 
-/// A copyable reference to an allocator, itself one with the same members. Two are equal when they
-/// refer to the same allocator. Empty when A is. The only kind of allocator with state that what
-/// refers to allocators (ByRef, StdAllocator, MemoryResource) keeps a copy of.
+/// A copyable reference to an allocator, itself one with the same members: a GlobalAlloc if A is,
+/// and an Allocator in any case, which calls A's own members where A is one. Two are equal when
+/// they refer to the same allocator. Empty, and default constructible, when A is empty and has a
+/// default constructor that is noexcept. The only kind of allocator with state that what refers to
+/// allocators (ByRef, StdAllocator, MemoryResource) keeps a copy of.
 template <class A>
 class ByRef : public AllocatorInterface<ByRef<A>> {
+  using Interface = AllocatorInterface<ByRef<A>>;
+
  public:
+  constexpr ByRef() noexcept
+    requires detail::stateless<A>
+  = default;
+
   /// Refers to `allocator`, which must outlive this unless A is empty or a ByRef.
   constexpr explicit ByRef(const A& allocator) noexcept : handle_(allocator) {}
 
-  [[nodiscard]] void* alloc(Layout layout) const noexcept { return handle_.get().alloc(layout); }
-  void dealloc(void* ptr, Layout layout) const noexcept { handle_.get().dealloc(ptr, layout); }
+  [[nodiscard]] void* alloc(Layout layout) const noexcept
+    requires GlobalAlloc<A>
+  {
+    return handle_.get().alloc(layout);
+  }
+  void dealloc(void* ptr, Layout layout) const noexcept
+    requires GlobalAlloc<A>
+  {
+    handle_.get().dealloc(ptr, layout);
+  }
 
-  [[nodiscard]] void* alloc_zeroed(Layout layout) const noexcept {
+  [[nodiscard]] void* alloc_zeroed(Layout layout) const noexcept
+    requires GlobalAlloc<A>
+  {
     return sysalloc::alloc_zeroed(handle_.get(), layout);
   }
-  [[nodiscard]] void* realloc(void* ptr, Layout layout, std::size_t new_size) const noexcept {
+  [[nodiscard]] void* realloc(void* ptr, Layout layout, std::size_t new_size) const noexcept
+    requires GlobalAlloc<A>
+  {
     return sysalloc::realloc(handle_.get(), ptr, layout, new_size);
   }
-  [[nodiscard]] void* realloc(void* ptr, Layout layout, Layout new_layout) const noexcept {
+  [[nodiscard]] void* realloc(void* ptr, Layout layout, Layout new_layout) const noexcept
+    requires GlobalAlloc<A>
+  {
     return sysalloc::realloc(handle_.get(), ptr, layout, new_layout);
   }
+
+  // As the interface has them, where A has none.
+  [[nodiscard]] AllocResult allocate(Layout layout) const noexcept {
+    if constexpr (Allocator<A>) {
+      return handle_.get().allocate(layout);
+    } else {
+      return Interface::allocate(layout);
+    }
+  }
+  [[nodiscard]] AllocResult allocate_zeroed(Layout layout) const noexcept {
+    if constexpr (Allocator<A>) {
+      return handle_.get().allocate_zeroed(layout);
+    } else {
+      return Interface::allocate_zeroed(layout);
+    }
+  }
+  void deallocate(void* ptr, Layout layout) const noexcept {
+    if constexpr (Allocator<A>) {
+      handle_.get().deallocate(ptr, layout);
+    } else {
+      Interface::deallocate(ptr, layout);
+    }
+  }
+  [[nodiscard]] AllocResult grow(void* ptr, Layout layout, Layout new_layout) const noexcept {
+    if constexpr (Allocator<A>) {
+      return handle_.get().grow(ptr, layout, new_layout);
+    } else {
+      return Interface::grow(ptr, layout, new_layout);
+    }
+  }
+  [[nodiscard]] AllocResult grow_zeroed(void* ptr, Layout layout,
+                                        Layout new_layout) const noexcept {
+    if constexpr (Allocator<A>) {
+      return handle_.get().grow_zeroed(ptr, layout, new_layout);
+    } else {
+      return Interface::grow_zeroed(ptr, layout, new_layout);
+    }
+  }
+  [[nodiscard]] AllocResult shrink(void* ptr, Layout layout, Layout new_layout) const noexcept {
+    if constexpr (Allocator<A>) {
+      return handle_.get().shrink(ptr, layout, new_layout);
+    } else {
+      return Interface::shrink(ptr, layout, new_layout);
+    }
+  }
+
   [[nodiscard]] std::size_t usable_size(const void* ptr, std::size_t align = 1) const noexcept
     requires HasUsableSize<A>
   {

@@ -9,6 +9,7 @@
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/global_alloc.hpp>
 #include <sysalloc/layout.hpp>
+#include <type_traits>
 
 namespace sysalloc {
 
@@ -32,10 +33,14 @@ struct CountingStats {
 template <GlobalAlloc A>
 class Counting : public AllocatorInterface<Counting<A>> {
  public:
-  constexpr Counting() noexcept = default;
+  constexpr Counting() noexcept
+    requires std::is_default_constructible_v<A>
+  = default;
 
   /// Counts over a copy of `inner`.
-  constexpr explicit Counting(const A& inner) noexcept : inner_(inner) {}
+  constexpr explicit Counting(const A& inner) noexcept
+    requires std::is_copy_constructible_v<A>
+      : inner_(inner) {}
 
   [[nodiscard]] void* alloc(Layout layout) const noexcept {
     return counted(inner_.alloc(layout), layout);

@@ -10,6 +10,7 @@
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/global_alloc.hpp>
 #include <sysalloc/layout.hpp>
+#include <type_traits>
 
 namespace sysalloc {
 
@@ -24,10 +25,14 @@ namespace sysalloc {
 template <GlobalAlloc A>
 class Failing : public AllocatorInterface<Failing<A>> {
  public:
-  constexpr Failing() noexcept = default;
+  constexpr Failing() noexcept
+    requires std::is_default_constructible_v<A>
+  = default;
 
   /// Over a copy of `inner`.
-  constexpr explicit Failing(const A& inner) noexcept : inner_(inner) {}
+  constexpr explicit Failing(const A& inner) noexcept
+    requires std::is_copy_constructible_v<A>
+      : inner_(inner) {}
 
   /// The allocator below, for members of its own: `inner().stats()` of a Counting.
   [[nodiscard]] constexpr const A& inner() const noexcept { return inner_; }

@@ -19,6 +19,7 @@
 #ifndef SYSALLOC_GLOBAL_ALLOC_HPP_
 #define SYSALLOC_GLOBAL_ALLOC_HPP_
 
+#include <cassert>
 #include <concepts>
 #include <cstddef>
 #include <cstring>
@@ -95,6 +96,7 @@ template <GlobalAlloc A>
   if constexpr (HasAllocZeroed<A>) {
     return a.alloc_zeroed(layout);
   } else {
+    assert(layout.size() != 0 && "alloc_zeroed: a layout of size zero");
     void* const ptr = a.alloc(layout);
     if (ptr != nullptr) std::memset(ptr, 0, layout.size());
     return ptr;
@@ -143,6 +145,7 @@ template <GlobalAlloc A>
   if constexpr (HasRealloc<A>) {
     return a.realloc(ptr, layout, new_size);
   } else {
+    assert(new_size != 0 && "realloc: a new size of zero");
     const auto new_layout = Layout::from_size_align(new_size, layout.align());
     if (!new_layout) return nullptr;
     return detail::realloc_by_copy(a, ptr, layout, *new_layout);

@@ -46,7 +46,8 @@ struct LayoutError {
 };
 
 /// The size and the alignment of a block, both in bytes. A trivially copyable value of two words;
-/// every member is constexpr, allocates nothing, throws nothing and may be called from any thread.
+/// every member but dangling() is constexpr; none allocates or throws, and all may be called from
+/// any thread.
 class Layout {
  public:
   /// The layout of a complete object of type T: sizeof(T) and alignof(T). Cannot fail.
@@ -57,8 +58,7 @@ class Layout {
 
   /// The layout of `value` as it stands in memory; of an array, that of all its elements.
   template <class T>
-  [[nodiscard]] static constexpr Layout for_value(const T& value) noexcept {
-    static_cast<void>(value);
+  [[nodiscard]] static constexpr Layout for_value([[maybe_unused]] const T& value) noexcept {
     return of<T>();
   }
 

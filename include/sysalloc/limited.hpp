@@ -10,6 +10,7 @@
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/global_alloc.hpp>
 #include <sysalloc/layout.hpp>
+#include <type_traits>
 
 namespace sysalloc {
 
@@ -24,13 +25,19 @@ template <GlobalAlloc A>
 class Limited : public AllocatorInterface<Limited<A>> {
  public:
   /// No limit, until set_limit() gives one.
-  constexpr Limited() noexcept = default;
+  constexpr Limited() noexcept
+    requires std::is_default_constructible_v<A>
+  = default;
 
   /// Refuses to have more than `limit` bytes in use.
-  constexpr explicit Limited(std::size_t limit) noexcept : limit_(limit) {}
+  constexpr explicit Limited(std::size_t limit) noexcept
+    requires std::is_default_constructible_v<A>
+      : limit_(limit) {}
 
   /// As above, over a copy of `inner`.
-  constexpr Limited(std::size_t limit, const A& inner) noexcept : inner_(inner), limit_(limit) {}
+  constexpr Limited(std::size_t limit, const A& inner) noexcept
+    requires std::is_copy_constructible_v<A>
+      : inner_(inner), limit_(limit) {}
 
   [[nodiscard]] void* alloc(Layout layout) const noexcept {
     if (!reserve(layout.size())) return nullptr;

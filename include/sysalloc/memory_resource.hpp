@@ -16,9 +16,10 @@
 namespace sysalloc {
 
 /// A std::pmr::memory_resource ([mem.res.class]) over an A. Default constructible when A is an
-/// empty type; otherwise it refers to an A that must outlive it, and a ByRef is kept by value.
-/// Equal to another MemoryResource<A> over the same A, and to nothing else. As thread-safe as A;
-/// costs a virtual call on top of it.
+/// empty type whose default constructor is noexcept; otherwise it refers to an A that must outlive
+/// it, and a ByRef is kept by value. Equal to another MemoryResource<A> over the same A, and to
+/// nothing else; without run-time type information, which tells that, to itself alone. As
+/// thread-safe as A; costs a virtual call on top of it.
 template <GlobalAlloc A = Global>
 class MemoryResource : public std::pmr::memory_resource {
  public:

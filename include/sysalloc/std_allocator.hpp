@@ -18,9 +18,9 @@ namespace sysalloc {
 
 /// Meets the Cpp17Allocator requirements ([allocator.requirements]) over an A: `std::vector<int,
 /// StdAllocator<int, System>>`. Stateless, default constructible and always equal when A is an
-/// empty type. Otherwise it refers to an A that must outlive the container, and two are equal when
-/// they refer to the same one; a ByRef is kept by value. Follows containers when they are copied,
-/// moved and swapped. As thread-safe as A.
+/// empty type whose default constructor is noexcept. Otherwise it refers to an A that must outlive
+/// the container, and two are equal when they refer to the same one; a ByRef is kept by value.
+/// Follows containers when they are copied, moved and swapped. As thread-safe as A.
 template <class T, GlobalAlloc A = Global>
 class StdAllocator {
  public:

@@ -56,6 +56,12 @@ static_assert(std::is_trivially_copyable_v<sysalloc::ByRef<System>>);
 static_assert(std::is_trivially_copyable_v<sysalloc::ByRef<Minimal>>);
 static_assert(sizeof(sysalloc::ByRef<Minimal>) == sizeof(void*));
 static_assert(System{}.by_ref() == System{}.by_ref());
+static_assert(std::is_nothrow_default_constructible_v<sysalloc::ByRef<System>>);
+static_assert(!std::is_default_constructible_v<sysalloc::ByRef<Minimal>>);
+static_assert(std::is_default_constructible_v<sysalloc::MemoryResource<sysalloc::ByRef<System>>>);
+static_assert(sysalloc::StdAllocator<int, sysalloc::ByRef<System>>::is_always_equal::value);
+static_assert(sysalloc::StdAllocator<int, sysalloc::ByRef<System>>{} ==
+              sysalloc::StdAllocator<int, sysalloc::ByRef<System>>{System{}.by_ref()});
 
 template <Allocator A>
 void check_empty_blocks(const A& a) {
@@ -300,4 +306,74 @@ TEST_CASE("by_ref of small state refers to it") {
   CHECK(third == memory.data() + 16);
   CHECK(ref == a.by_ref());
   CHECK(ref != equal.by_ref());
+}
+
+namespace {
+
+// Has the members of an Allocator and no others. Says through which one it was called.
+struct OnlyAllocator {
+  mutable std::string called;
+
+  sysalloc::AllocResult said(const char* what) const noexcept {
+    called = what;
+    return std::unexpected(AllocError{});
+  }
+  sysalloc::AllocResult allocate(Layout /*wanted*/) const noexcept { return said("allocate"); }
+  sysalloc::AllocResult allocate_zeroed(Layout /*wanted*/) const noexcept { return said("zeroed"); }
+  void deallocate(void* /*ptr*/, Layout /*old*/) const noexcept { called = "deallocate"; }
+  sysalloc::AllocResult grow(void* /*ptr*/, Layout /*old*/, Layout /*wanted*/) const noexcept {
+    return said("grow");
+  }
+  sysalloc::AllocResult grow_zeroed(void* /*ptr*/, Layout /*old*/,
+                                    Layout /*wanted*/) const noexcept {
+    return said("grow_zeroed");
+  }
+  sysalloc::AllocResult shrink(void* /*ptr*/, Layout /*old*/, Layout /*wanted*/) const noexcept {
+    return said("shrink");
+  }
+};
+static_assert(Allocator<sysalloc::ByRef<OnlyAllocator>>);
+static_assert(!sysalloc::GlobalAlloc<sysalloc::ByRef<OnlyAllocator>>);
+static_assert(sysalloc::GlobalAlloc<sysalloc::ByRef<Minimal>>);
+
+}  // namespace
+
+TEST_CASE("by_ref of an Allocator calls the members that it has itself") {
+  const OnlyAllocator a;
+  const sysalloc::ByRef ref(a);
+  const sysalloc::ByRef twice(ref);
+  const Layout some = layout(8, 8);
+  int there = 0;
+  for (const auto& r : {ref, sysalloc::ByRef(a)}) {
+    static_cast<void>(r.allocate(some));
+    CHECK(a.called == "allocate");
+    static_cast<void>(r.allocate_zeroed(some));
+    CHECK(a.called == "zeroed");
+    r.deallocate(&there, some);
+    CHECK(a.called == "deallocate");
+    static_cast<void>(r.grow(&there, some, some));
+    CHECK(a.called == "grow");
+    static_cast<void>(r.grow_zeroed(&there, some, some));
+    CHECK(a.called == "grow_zeroed");
+    static_cast<void>(r.shrink(&there, some, some));
+    CHECK(a.called == "shrink");
+  }
+  static_cast<void>(twice.allocate(some));
+  CHECK(a.called == "allocate");
+
+  // One of them beside those of the interface.
+  struct Mine : sysalloc::AllocatorInterface<Mine> {
+    mutable int allocated = 0;
+    void* alloc(Layout wanted) const noexcept { return System{}.alloc(wanted); }
+    void dealloc(void* ptr, Layout old) const noexcept { System{}.dealloc(ptr, old); }
+    sysalloc::AllocResult allocate(Layout wanted) const noexcept {
+      ++allocated;
+      return AllocatorInterface::allocate(wanted);
+    }
+  };
+  const Mine mine;
+  const auto result = mine.by_ref().allocate(some);
+  REQUIRE(result.has_value());
+  CHECK(mine.allocated == 1);
+  mine.by_ref().deallocate(result->data(), some);
 }

@@ -12,8 +12,10 @@
 #include <string>
 #include <sysalloc/counting.hpp>
 #include <sysalloc/failing.hpp>
+#include <sysalloc/limited.hpp>
 #include <sysalloc/std_allocator.hpp>
 #include <sysalloc/system.hpp>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -44,6 +46,18 @@ std::string served(const A& a, std::size_t count) {
   }
   return result;
 }
+
+// What can be made says so, and nothing else: of an allocator with no default, and of one that
+// cannot be copied.
+struct NoDefault {
+  constexpr explicit NoDefault(int /*state*/) noexcept {}
+  void* alloc(Layout wanted) const noexcept { return System{}.alloc(wanted); }
+  void dealloc(void* ptr, Layout old) const noexcept { System{}.dealloc(ptr, old); }
+};
+static_assert(!std::is_default_constructible_v<sysalloc::Failing<NoDefault>>);
+static_assert(!std::is_constructible_v<sysalloc::Failing<sysalloc::Limited<System>>,
+                                       const sysalloc::Limited<System>&>);
+static_assert(std::is_constructible_v<sysalloc::Failing<NoDefault>, NoDefault>);
 
 }  // namespace
 

@@ -62,6 +62,8 @@ constexpr Wide wide{};
 constexpr int numbers[7]{};
 constexpr std::array<short, 9> shorts{};
 static_assert(Layout::for_value(wide) == Layout::of<Wide>());
+const volatile int changing = 0;
+static_assert(Layout::for_value(changing) == Layout::of<int>());
 static_assert(Layout::for_value(numbers) == layout(7 * sizeof(int), alignof(int)));
 static_assert(Layout::for_value(shorts) == layout(18, alignof(short)));
 static_assert(Layout::for_value(std::span<const int>(numbers)) ==

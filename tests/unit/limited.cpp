@@ -53,6 +53,19 @@ struct Watched {
   std::size_t limit;
 };
 
+// What can be made says so, and nothing else: of an allocator with no default, and of one that
+// cannot be copied.
+struct NoDefault {
+  constexpr explicit NoDefault(int /*state*/) noexcept {}
+  void* alloc(Layout wanted) const noexcept { return System{}.alloc(wanted); }
+  void dealloc(void* ptr, Layout old) const noexcept { System{}.dealloc(ptr, old); }
+};
+static_assert(!std::is_default_constructible_v<sysalloc::Limited<NoDefault>>);
+static_assert(!std::is_constructible_v<sysalloc::Limited<sysalloc::Limited<System>>, std::size_t,
+                                       const sysalloc::Limited<System>&>);
+static_assert(!std::is_constructible_v<sysalloc::Limited<NoDefault>, std::size_t>);
+static_assert(std::is_constructible_v<sysalloc::Limited<NoDefault>, std::size_t, NoDefault>);
+
 }  // namespace
 
 TEST_CASE("the limit may be reached and not passed") {

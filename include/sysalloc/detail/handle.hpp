@@ -20,6 +20,7 @@ class ByRef;
 
 namespace sysalloc::detail {
 
+/// Is one A as good as another? What may throw is not made anew at each use.
 template <class A>
 inline constexpr bool stateless = std::is_empty_v<A> && std::is_nothrow_default_constructible_v<A>;
 
@@ -48,6 +49,7 @@ class Handle<A> {
 };
 
 template <class A>
+  requires(!stateless<ByRef<A>>)
 class Handle<ByRef<A>> {
  public:
   constexpr explicit Handle(const ByRef<A>& allocator) noexcept : allocator_(allocator) {}
