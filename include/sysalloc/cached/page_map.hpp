@@ -95,6 +95,18 @@ class PageMap {
     }
   }
 
+  /// Sets those of a slab to `kind`, one that holds no block: from the last unit on, and what is
+  /// said of it before where the slab is. So whoever is in the child of a fork meanwhile finds the
+  /// slab at its first unit as long as any other is not done.
+  void clear(std::uintptr_t address, std::size_t units, std::uint8_t kind) noexcept {
+    for (std::size_t i = units; i != 0; --i) {
+      const std::uintptr_t unit = address + (i - 1) * unit_size;
+      Leaf* const leaf = root_[root_index(unit)].load(std::memory_order_relaxed);
+      leaf->kinds[leaf_index(unit)].store(kind, std::memory_order_release);
+      leaf->slabs[leaf_index(unit)].store(nullptr, std::memory_order_release);
+    }
+  }
+
   /// Makes sure that there are leaves for `size` bytes from `address` on. False when the backend
   /// has no memory for one. Takes no lock: two threads may bring a leaf, and one is given back.
   template <class Backend>

@@ -351,3 +351,53 @@ TEST_CASE("children of a program with many busy threads") {
   CHECK(Heap::stats().mapped == Heap::stats().metadata);
 #endif
 }
+
+TEST_CASE("what another thread was taking apart or making is whole in the child") {
+#if defined(__SANITIZE_ADDRESS__)
+  tests::not_checked("fork", "g++ 12's AddressSanitizer does not take its own locks at a fork");
+#else
+  struct OwnTag {};
+  using Own = sysalloc::Cached<tests::Backend<OwnTag>>;
+  std::atomic<bool> ready{false};
+  std::atomic<bool> stop{false};
+  // Spans of 5 to 15 units, which come and go.
+  std::thread other([&] {
+    tests::Random random(tests::seed());
+    while (!stop) {
+      const Layout each = layout((std::size_t{300} << 10) + random() % 9 * 80'000);
+      void* const first = Own{}.alloc(each);
+      void* const second = Own{}.alloc(each);
+      Own{}.dealloc(first, each);
+      Own{}.dealloc(second, each);
+      ready = true;
+    }
+  });
+  // So that it is interrupted anywhere.
+  tests::Threads busy;
+  for (int i = 0; i < 2 && !tests::under_valgrind(); ++i) {
+    busy.add([&] {
+      while (!stop) {
+      }
+    });
+  }
+  while (!ready) std::this_thread::yield();
+  int faults = 0;
+  for (int i = 0; i < (tests::under_valgrind() ? 5 : 1000); ++i) {
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(120);
+      tests::leaks_are_expected();
+      Own::purge();
+      const sysalloc::CachedStats stats = Own::stats();
+      // A block that was on its way to the program counts as live, and holds its segment.
+      _exit(stats.live != 0 || stats.mapped == stats.metadata ? 0 : 1);
+    }
+    int status = -1;
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) ++faults;
+  }
+  stop = true;
+  other.join();
+  busy.join();
+  CHECK(faults == 0);
+#endif
+}
