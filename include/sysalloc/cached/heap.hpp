@@ -193,7 +193,8 @@ class Heap {
   static void note_wrong_size() noexcept { wrong_sizes_.fetch_add(1, std::memory_order_relaxed); }
 
   /// When the backend has no memory for `request`: gives it all segments that hold nothing, and
-  /// asks again; then also those in which only what is cached or kept is in the way. Returns what
+  /// asks again; then also those in which only what is cached or kept is in the way, and the caches
+  /// of threads that ended. What is free then may do where nothing went back. Returns what
   /// `request` does.
   template <class Request>
   SYSALLOC_COLD SYSALLOC_NOINLINE static auto ask_again(Request request) noexcept {
@@ -201,7 +202,9 @@ class Heap {
     if (got) return got;
     Threads::give_up_all();
     Purging::purge_all();
-    return Slabs::purge_spans() ? request() : decltype(request()){};
+    Slabs::purge_spans();
+    Threads::free_unused(0);
+    return request();
   }
 
  private:

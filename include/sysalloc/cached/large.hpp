@@ -52,32 +52,9 @@ class LargeBlocks {
     const auto whole =
         Layout::from_size_align(size + page_up(room) + (align == 1 ? unit_size - 1 : 0), align);
     if (!whole) return nullptr;
-    void* memory = from_backend(*whole, zeroed);
-    if (memory == nullptr) {
-      memory = Heap::ask_again([&] { return from_backend(*whole, zeroed); });
-    }
-    if (memory == nullptr) return nullptr;
-    const auto start = reinterpret_cast<std::uintptr_t>(memory);
-    const std::uintptr_t base = (start + unit_size - 1) & ~(unit_size - 1);
-    Slab* const slab = Heap::Slabs::take_descriptor(0, 0);
-    // All that resize() may take, which may be a little more than the room that was asked for.
-    if (slab == nullptr ||
-        !Heap::map.prepare(Heap::backend(), base, whole->size() - (base - start))) {
-      Heap::backend().dealloc(memory, *whole);
-      if (slab != nullptr) Heap::Slabs::give_descriptor(slab);
-      return nullptr;
-    }
-    slab->offset = static_cast<std::uint16_t>(base - start);
-    slab->align_shift = static_cast<std::uint8_t>(std::countr_zero(align));
-    slab->asked = whole->size();
-    publish(slab->base, base);
-    publish(slab->size, size);
-    Heap::map.set(base, units_of(size), kind_large, kind_interior, slab);
-    bytes_.fetch_add(size, std::memory_order_relaxed);
-    const std::size_t all = mapped_.fetch_add(whole->size(), std::memory_order_relaxed);
-    const std::size_t most = all + whole->size();
-    if (most > peak_.load(std::memory_order_relaxed)) peak_.store(most, std::memory_order_relaxed);
-    return reinterpret_cast<void*>(base);
+    void* const ptr = alloc_whole(*whole, align, size, zeroed);
+    if (ptr != nullptr) return ptr;
+    return Heap::ask_again([&] { return alloc_whole(*whole, align, size, zeroed); });
   }
 
   /// Frees the block that `ptr` is said to be, in a unit of one; `size` is 0 when it is unknown.
@@ -167,6 +144,35 @@ class LargeBlocks {
   static std::size_t mapped() noexcept { return mapped_.load(std::memory_order_relaxed); }
 
  private:
+  /// A block of `size` bytes in what the backend gives for `whole`, and what describes it; nullptr
+  /// without memory for either.
+  static void* alloc_whole(Layout whole, std::size_t align, std::size_t size,
+                           bool zeroed) noexcept {
+    void* const memory = from_backend(whole, zeroed);
+    if (memory == nullptr) return nullptr;
+    const auto start = reinterpret_cast<std::uintptr_t>(memory);
+    const std::uintptr_t base = (start + unit_size - 1) & ~(unit_size - 1);
+    Slab* const slab = Heap::Slabs::take_descriptor(0, 0);
+    // All that resize() may take, which may be a little more than the room that was asked for.
+    if (slab == nullptr ||
+        !Heap::map.prepare(Heap::backend(), base, whole.size() - (base - start))) {
+      Heap::backend().dealloc(memory, whole);
+      if (slab != nullptr) Heap::Slabs::give_descriptor(slab);
+      return nullptr;
+    }
+    slab->offset = static_cast<std::uint16_t>(base - start);
+    slab->align_shift = static_cast<std::uint8_t>(std::countr_zero(align));
+    slab->asked = whole.size();
+    publish(slab->base, base);
+    publish(slab->size, size);
+    Heap::map.set(base, units_of(size), kind_large, kind_interior, slab);
+    bytes_.fetch_add(size, std::memory_order_relaxed);
+    const std::size_t all = mapped_.fetch_add(whole.size(), std::memory_order_relaxed);
+    const std::size_t most = all + whole.size();
+    if (most > peak_.load(std::memory_order_relaxed)) peak_.store(most, std::memory_order_relaxed);
+    return reinterpret_cast<void*>(base);
+  }
+
   /// `left` bytes of the backend's memory are in use. When that is half of what was, has the C
   /// library give back what it keeps: it does so by itself only at the end of its heap, and what
   /// lives there, of the program or of this heap, holds up all before it.

@@ -73,21 +73,21 @@ inline void release(std::uintptr_t address, std::size_t size) noexcept {
 }
 
 /// Brings whole pages into residence that are about to be used, with one call instead of a page
-/// fault for each (MADV_POPULATE_WRITE in madvise(2), Linux 5.14). Only advice: where it fails, the
-/// faults come; and since most often it fails for that the system knows nothing of it, it is not
+/// fault for each (MADV_POPULATE_WRITE in madvise(2), Linux 5.14). False where that fails, and the
+/// faults come instead. Where the system knows nothing of it, or a sandbox forbids it, it is not
 /// tried again.
-inline void populate(std::uintptr_t address, std::size_t size) noexcept {
+inline bool populate(std::uintptr_t address, std::size_t size) noexcept {
 #if defined(MADV_POPULATE_WRITE)
   static constinit std::atomic<bool> is_known{true};
-  if (!is_known.load(std::memory_order_relaxed)) return;
+  if (!is_known.load(std::memory_order_relaxed)) return false;
   const KeepErrno keep;
-  if (madvise(reinterpret_cast<void*>(address), size, MADV_POPULATE_WRITE) != 0) {
-    is_known.store(false, std::memory_order_relaxed);
-  }
+  if (madvise(reinterpret_cast<void*>(address), size, MADV_POPULATE_WRITE) == 0) return true;
+  if (errno != EAGAIN && errno != ENOMEM) is_known.store(false, std::memory_order_relaxed);
 #else
   static_cast<void>(address);
   static_cast<void>(size);
 #endif
+  return false;
 }
 
 /// Lets the C library give back what it keeps of what was freed to it (malloc_trim(3)): a few large
@@ -117,17 +117,18 @@ inline void expect_large_blocks(std::size_t size) noexcept {
 #endif
 }
 
-/// Is there memory at `address`? Costs a system call: mincore(2) says ENOMEM where there is none.
-/// Not msync(2), at which a thread may be cancelled, in the middle of a deallocation.
+/// Is there memory at `address`? Costs a system call: mincore(2) says ENOMEM where there is none,
+/// and something else where it is not to be called, as in a sandbox; then yes, for all that the
+/// caller knows. Not msync(2), at which a thread may be cancelled, in the middle of a deallocation.
 inline bool is_mapped(std::uintptr_t address) noexcept {
   const KeepErrno keep;
   const std::size_t page = real_page_size();
   void* const begin = reinterpret_cast<void*>(address & ~(page - 1));
 #if defined(__linux__)
   unsigned char is_resident = 0;
-  return mincore(begin, page, &is_resident) == 0;
+  return mincore(begin, page, &is_resident) == 0 || errno != ENOMEM;
 #else
-  return msync(begin, page, MS_ASYNC) == 0;
+  return msync(begin, page, MS_ASYNC) == 0 || errno != ENOMEM;
 #endif
 }
 

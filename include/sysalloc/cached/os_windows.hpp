@@ -28,8 +28,8 @@ struct [[maybe_unused]] KeepErrno {};
 /// once, and hold anything then. Only advice: where it fails, the memory stays resident.
 void release(std::uintptr_t address, std::size_t size) noexcept;
 
-/// Brings pages into residence. Nothing does here what that is for: the same for less.
-inline void populate(std::uintptr_t /*address*/, std::size_t /*size*/) noexcept {}
+/// Brings pages into residence. Nothing here does that for less than page faults: false.
+inline bool populate(std::uintptr_t /*address*/, std::size_t /*size*/) noexcept { return false; }
 
 /// Lets the C library give back what it keeps of what was freed to it. HeapFree does of itself.
 inline void release_freed() noexcept {}

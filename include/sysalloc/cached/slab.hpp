@@ -165,9 +165,7 @@ struct alignas(64) Slab : ListNode {
 
   /// Brings all of it into residence that is not. Nobody else knows of the slab yet.
   void populate() noexcept {
-    if (purged == 0) return;
-    os::populate(base, size);
-    purged = 0;
+    if (purged != 0 && os::populate(base, size)) purged = 0;
   }
 
   /// A bit for each unit of which anything is resident.

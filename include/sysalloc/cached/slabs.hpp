@@ -60,12 +60,16 @@ class Slabs {
       if (const std::size_t got = shard.take(c, end, want)) return got;
       will_fill = shard.will_fill(c);
     } while (Heap::Threads::drain_orphan());
-    Slab* const slab = new_slab(shard_index, c);
+    Slab* slab = new_slab(shard_index, c);
+    if (slab == nullptr) slab = Heap::ask_again([&] { return new_slab(shard_index, c); });
     if (slab == nullptr) return 0;
     const ClassInfo& info = class_info[c];
     if (slab->has_idle_tail) trim_tail(shard, *slab, info);
+    const std::size_t purged = slab->purged_bytes();
     if (will_fill) slab->populate();
     const std::lock_guard lock(shard.mutex);
+    // As what is brought by taking from it.
+    shard.patience.brought(purged - slab->purged_bytes(), Shard::patience_bounds);
     slab->state = SlabState::in_shard;
     ++shard.slabs[c];
     shard.slab_bytes += slab->size;
@@ -271,7 +275,6 @@ class Slabs {
       spans.purge_instead(info.units);
       span = spans.take(info.units);
     }
-    if (!span) span = Heap::ask_again([&] { return spans.take(info.units); });
     if (!span) {
       give_descriptor(slab);
       return nullptr;
@@ -303,7 +306,7 @@ class Slabs {
   /// calls free, the child of a fork takes back.
   static void forget(const Slab& slab) noexcept {
     for_each_unit(slab, [](const void* unit) { Heap::hints.clear(unit); });
-    Heap::map.set(slab.base, class_info[slab.size_class()].units, kind_free, kind_free, nullptr);
+    Heap::map.clear(slab.base, class_info[slab.size_class()].units, kind_free);
   }
 
   static void keep_descriptor(Shard& shard, Slab* slab) noexcept {

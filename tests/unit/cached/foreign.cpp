@@ -2,12 +2,24 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdlib>
 #include <sysalloc/cached.hpp>
 
 #include "support.hpp"
+
+#if __has_include(<linux/seccomp.h>) && (defined(__x86_64__) || defined(__i386__))
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#define SYSALLOC_TEST_SANDBOX
+#endif
 
 namespace {
 
@@ -124,3 +136,55 @@ TEST_CASE("an address of a large block that is gone is foreign again") {
   Watching::expected = nullptr;
   System{}.dealloc_unsized(Watching::kept, 1);
 }
+
+#if defined(SYSALLOC_TEST_SANDBOX)
+
+namespace {
+
+// From now on mincore(2) fails in this process, as a sandbox may have it. False where it does not.
+bool forbid_mincore() {
+  std::array<sock_filter, 4> filter{{
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mincore, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  }};
+  const sock_fprog program{filter.size(), filter.data()};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "blocks of malloc where blocks were freed are told apart where a sandbox forbids to ask") {
+  if (!tests::plain_malloc() || tests::emulated()) {
+    tests::not_checked("a sandbox", "a checker or emulator needs calls of its own");
+    return;
+  }
+  constexpr int not_here = 77;
+  const pid_t child = fork();
+  if (child == 0) {
+    if (!forbid_mincore()) _exit(not_here);
+    const Cached<> heap;
+    // malloc keeps what is freed, from the second one of a size on, and uses it again.
+    for (const std::size_t size : {4 << 20, 2 << 20}) {
+      std::array<void*, 40> blocks{};
+      for (void*& ptr : blocks) ptr = heap.alloc(layout(size));
+      for (void* const ptr : blocks) heap.dealloc(ptr, layout(size));
+    }
+    static std::array<void*, 200'000> others;
+    for (void*& ptr : others) ptr = std::malloc(200);
+    for (void* const ptr : others) heap.dealloc_unsized(ptr, System::min_align);
+    _exit(0);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == not_here) {
+    tests::not_checked("a sandbox", "this kernel has none");
+    return;
+  }
+  CHECK(status == 0);
+}
+
+#endif

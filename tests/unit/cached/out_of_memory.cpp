@@ -4,9 +4,11 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <barrier>
 #include <cstddef>
 #include <cstdint>
 #include <sysalloc/cached.hpp>
+#include <thread>
 #include <vector>
 
 #include "../support/address_space.hpp"
@@ -271,4 +273,120 @@ TEST_CASE("what lies free in one part of the heap is there for every other") {
   CHECK(LimitedBackend::limited.used() <= budget);
   if (ptr != nullptr) heap.dealloc(ptr, layout(large));
   Heap::purge();
+}
+
+namespace {
+
+// A heap whose backend gives what it has given so far, and no more.
+template <class Tag>
+struct Full {
+  using Backend = tests::LimitedBackend<Tag>;
+  using Heap = Cached<Backend>;
+  Full() { Backend::limited.set_limit(Backend::limited.used()); }
+  Full(const Full&) = delete;
+  Full& operator=(const Full&) = delete;
+  ~Full() { Backend::limited.set_limit(SIZE_MAX); }
+};
+
+template <class Heap>
+std::vector<void*> blocks_of(std::size_t size, std::size_t count) {
+  std::vector<void*> blocks;
+  while (blocks.size() < count) blocks.push_back(Heap{}.alloc(layout(size)));
+  return blocks;
+}
+
+template <class Heap>
+void free_all(const std::vector<void*>& blocks, std::size_t size) {
+  for (void* const ptr : blocks) Heap{}.dealloc(ptr, layout(size));
+}
+
+}  // namespace
+
+TEST_CASE("the last slab of one class, if empty, serves another where no segment goes back") {
+  struct Tag {};
+  using Heap = Full<Tag>::Heap;
+  const std::vector<void*> others = blocks_of<Heap>(2000, 50);
+  std::vector<void*> blocks = blocks_of<Heap>(64, 1000);
+  {
+    const Full<Tag> full;
+    while (void* const ptr = Heap{}.alloc(layout(64))) blocks.push_back(ptr);
+    free_all<Heap>(others, 2000);
+    void* const ptr = Heap{}.alloc(layout(64));
+    CHECK(ptr != nullptr);
+    if (ptr != nullptr) blocks.push_back(ptr);
+  }
+  free_all<Heap>(blocks, 64);
+  tests::check_nothing_is_held<Heap>();
+}
+
+TEST_CASE("segments that hold nothing go back for what describes a slab") {
+  struct Tag {};
+  using Heap = Full<Tag>::Heap;
+  const std::vector<void*> others = blocks_of<Heap>(1 << 20, 12);
+  // Some are of each remainder of the chunks that descriptors come from.
+  std::vector<void*> blocks = blocks_of<Heap>(16, 4096 * 110);
+  {
+    const Full<Tag> full;
+    free_all<Heap>(others, 1 << 20);
+    // More than one such chunk describes.
+    bool served = true;
+    for (std::size_t i = 0; served && i < 4096 * 130; ++i) {
+      void* const ptr = Heap{}.alloc(layout(16));
+      served = ptr != nullptr;
+      if (served) blocks.push_back(ptr);
+    }
+    CHECK(served);
+  }
+  free_all<Heap>(blocks, 16);
+  tests::check_nothing_is_held<Heap>();
+}
+
+TEST_CASE("segments that hold nothing go back for what describes a large block") {
+  struct Tag {};
+  using Backend = Full<Tag>::Backend;
+  using Heap = Full<Tag>::Heap;
+  if (sizeof(void*) == 4) {
+    tests::not_checked("what describes many large blocks",
+                       "they need more addresses than there are");
+    return;
+  }
+  constexpr std::size_t size = (1 << 20) + 1;
+  free_all<Heap>(blocks_of<Heap>(1 << 20, 12), 1 << 20);
+  std::vector<void*> blocks;
+  // With as much as the block itself takes, until there are more than one chunk describes.
+  bool served = true;
+  for (std::size_t i = 0; served && i < 1100; ++i) {
+    Backend::limited.set_limit(Backend::limited.used() + (1 << 20) + (68 << 10) - 1);
+    void* const ptr = Heap{}.alloc(layout(size));
+    served = ptr != nullptr;
+    if (served) blocks.push_back(ptr);
+  }
+  CHECK(served);
+  Backend::limited.set_limit(SIZE_MAX);
+  free_all<Heap>(blocks, size);
+  tests::check_nothing_is_held<Heap>();
+}
+
+TEST_CASE("the caches of threads that ended go back before an allocation fails") {
+  struct Tag {};
+  using Backend = Full<Tag>::Backend;
+  using Heap = Full<Tag>::Heap;
+  constexpr std::size_t threads = 16;
+  std::vector<std::thread> all;
+  std::barrier together(threads);
+  for (std::size_t i = 0; i < threads; ++i) {
+    all.emplace_back([&together] {
+      free_all<Heap>(blocks_of<Heap>(64, 8000), 64);
+      together.arrive_and_wait();
+    });
+  }
+  for (std::thread& thread : all) thread.join();
+  const std::size_t before = Heap::stats().metadata;
+  Backend::limited.set_limit(Backend::limited.used());
+  CHECK(Heap{}.alloc(layout(Backend::limited.used())) == nullptr);
+  Backend::limited.set_limit(SIZE_MAX);
+  MESSAGE("KiB that describe the heap, before and after: ", before >> 10, ", ",
+          Heap::stats().metadata >> 10);
+  CHECK(Heap::stats().metadata <= before - (threads - 1) * (32 << 10));
+  tests::check_nothing_is_held<Heap>();
 }
