@@ -15,6 +15,7 @@
 #include <cstring>
 #include <sysalloc/cached/deferred.hpp>
 #include <sysalloc/cached/os.hpp>
+#include <sysalloc/cached/page_map.hpp>
 #include <sysalloc/cached/report.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
@@ -145,7 +146,10 @@ class FillFlush {
   template <class Visit>
   static void for_each_unit(const ThreadCache& cache, Visit visit) noexcept {
     cache.sorted.for_each_unit([&cache, &visit](std::size_t unit) {
-      visit(unit, Heap::map.kind(cache.sorted.address(unit)));
+      const void* const address = cache.sorted.address(unit);
+      // Who asks from another thread may see a unit of before and an address of now, which is none.
+      if (!PageMap::covers(address)) return;
+      visit(unit, Heap::map.kind(address));
     });
   }
 

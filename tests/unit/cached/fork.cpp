@@ -382,7 +382,8 @@ TEST_CASE("what another thread was taking apart or making is whole in the child"
   }
   while (!ready) std::this_thread::yield();
   int faults = 0;
-  for (int i = 0; i < (tests::under_valgrind() ? 5 : 1000); ++i) {
+  const int children = tests::under_valgrind() ? 5 : tests::emulated() ? 100 : 1000;
+  for (int i = 0; i < children; ++i) {
     const pid_t child = fork();
     if (child == 0) {
       alarm(120);
