@@ -55,11 +55,7 @@ struct Watched {
 
 // What can be made says so, and nothing else: of an allocator with no default, and of one that
 // cannot be copied.
-struct NoDefault {
-  constexpr explicit NoDefault(int /*state*/) noexcept {}
-  void* alloc(Layout wanted) const noexcept { return System{}.alloc(wanted); }
-  void dealloc(void* ptr, Layout old) const noexcept { System{}.dealloc(ptr, old); }
-};
+using tests::NoDefault;
 static_assert(!std::is_default_constructible_v<sysalloc::Limited<NoDefault>>);
 static_assert(!std::is_constructible_v<sysalloc::Limited<sysalloc::Limited<System>>, std::size_t,
                                        const sysalloc::Limited<System>&>);

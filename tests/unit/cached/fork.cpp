@@ -53,25 +53,33 @@ using Blocks = std::vector<std::pair<void*, std::size_t>>;
   return intact;
 }
 
-// Takes `count` children, each of which purges the heap `H`: that ends it if it finds a block twice
-// or with the class of another. How many of them end so, or lose more than `most` bytes: what was
-// on its way at that instant is lost, and counts as live.
-template <class H>
-[[maybe_unused]] int children_that_lose_more(std::size_t count, std::size_t most) {
+// Takes `children`, each of which purges the heap `H`: that ends it if it finds a block twice or
+// with the class of another. How many of them end so, or have something left that is not `well`.
+template <class H, class Well>
+[[maybe_unused]] int children_that_end_badly(std::size_t children, Well well) {
   int faults = 0;
-  for (std::size_t i = tests::emulated() ? 100 : tests::steps(count); i != 0; --i) {
+  for (; children != 0; --children) {
     const pid_t child = fork();
     if (child == 0) {
       alarm(120);
       tests::leaks_are_expected();
       H::purge();
-      const sysalloc::CachedStats stats = H::stats();
-      _exit(stats.cached == 0 && stats.live <= most ? 0 : 1);
+      _exit(well(H::stats()) ? 0 : 1);
     }
     int status = -1;
     if (child < 0 || waitpid(child, &status, 0) != child || status != 0) ++faults;
   }
   return faults;
+}
+
+// As above, of those that lose more than `most` bytes: what was on its way at that instant is lost,
+// and counts as live.
+template <class H>
+[[maybe_unused]] int children_that_lose_more(std::size_t count, std::size_t most) {
+  return children_that_end_badly<H>(tests::emulated() ? 100 : tests::steps(count),
+                                    [most](const sysalloc::CachedStats& stats) {
+                                      return stats.cached == 0 && stats.live <= most;
+                                    });
 }
 
 void check_ends_well(pid_t child) {
@@ -381,21 +389,11 @@ TEST_CASE("what another thread was taking apart or making is whole in the child"
     });
   }
   while (!ready) std::this_thread::yield();
-  int faults = 0;
-  const int children = tests::under_valgrind() ? 5 : tests::emulated() ? 100 : 1000;
-  for (int i = 0; i < children; ++i) {
-    const pid_t child = fork();
-    if (child == 0) {
-      alarm(120);
-      tests::leaks_are_expected();
-      Own::purge();
-      const sysalloc::CachedStats stats = Own::stats();
-      // A block that was on its way to the program counts as live, and holds its segment.
-      _exit(stats.live != 0 || stats.mapped == stats.metadata ? 0 : 1);
-    }
-    int status = -1;
-    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) ++faults;
-  }
+  const std::size_t children = tests::under_valgrind() ? 5 : tests::emulated() ? 100 : 1000;
+  // A block that was on its way to the program counts as live, and holds its segment.
+  const int faults = children_that_end_badly<Own>(children, [](const sysalloc::CachedStats& stats) {
+    return stats.live != 0 || stats.mapped == stats.metadata;
+  });
   stop = true;
   other.join();
   busy.join();

@@ -323,7 +323,6 @@ TEST_CASE("segments that hold nothing go back for what describes a slab") {
   struct Tag {};
   using Heap = Full<Tag>::Heap;
   const std::vector<void*> others = blocks_of<Heap>(1 << 20, 12);
-  // Some are of each remainder of the chunks that descriptors come from.
   std::vector<void*> blocks = blocks_of<Heap>(16, 4096 * 110);
   {
     const Full<Tag> full;

@@ -10,6 +10,10 @@
 // And one that writes down a sum alone, to be as small as a reference:
 //
 //   Tally      bytes that are live
+//
+// And one that cannot be made of nothing, to see what asks for that:
+//
+//   NoDefault  without a default constructor
 
 #ifndef SYSALLOC_TESTS_UNIT_SUPPORT_MOCK_HPP_
 #define SYSALLOC_TESTS_UNIT_SUPPORT_MOCK_HPP_
@@ -103,6 +107,15 @@ struct Tally {
   bool operator==(const Tally&) const = default;
 
   mutable std::size_t live = 0;
+};
+
+/// Passes every call to System.
+struct NoDefault {
+  constexpr explicit NoDefault(int /*state*/) noexcept {}
+  void* alloc(sysalloc::Layout layout) const noexcept { return sysalloc::System{}.alloc(layout); }
+  void dealloc(void* ptr, sysalloc::Layout layout) const noexcept {
+    sysalloc::System{}.dealloc(ptr, layout);
+  }
 };
 
 }  // namespace tests
