@@ -154,17 +154,18 @@ constexpr std::array<ScaledClass, Limit / Step + 1> classes_up_to() noexcept {
 inline constexpr std::size_t table_limit = 4 * KiB;
 inline constexpr auto class_table = classes_up_to<table_limit, 1>();
 
-/// Those above, up to where blocks have slabs, in one with an entry for each 128 bytes. The
-/// computation behind these costs as much as the rest of an allocation.
+/// Those above, up to what threads cache, in one with an entry for each 128 bytes. The computation
+/// behind these costs as much as the rest of an allocation.
 inline constexpr std::size_t wide_step = 128;
-inline constexpr auto wide_table = classes_up_to<max_slab_size, wide_step>();
+inline constexpr std::size_t wide_limit = cached_max_size;
+inline constexpr auto wide_table = classes_up_to<wide_limit, wide_step>();
 static_assert(table_limit / steps_per_doubling >= wide_step);
 
 /// The class of any size: 0 for a size of 0 and for one above max_class_size.
 inline ScaledClass scaled_class_of(std::size_t size) noexcept {
   if (size <= table_limit) [[likely]]
     return class_table[size];
-  if (size <= max_slab_size) return wide_table[(size + wide_step - 1) / wide_step];
+  if (size <= wide_limit) return wide_table[(size + wide_step - 1) / wide_step];
   return size <= max_class_size ? scaled(class_of_slow(size)) : ScaledClass{0};
 }
 inline SizeClass class_of(std::size_t size) noexcept { return unscaled(scaled_class_of(size)); }
@@ -177,7 +178,7 @@ inline ScaledClass scaled_class_of(std::size_t size, std::size_t align) noexcept
   // At least the alignment less one, which so needs no test of its own where this is small.
   if (last < table_limit) [[likely]]
     return class_table[last + 1];
-  if (last < max_slab_size) return wide_table[last / wide_step + 1];
+  if (last < wide_limit) return wide_table[last / wide_step + 1];
   return align <= unit_size && last < max_class_size ? scaled(class_of_slow(last + 1))
                                                      : ScaledClass{0};
 }
