@@ -30,8 +30,8 @@
 
 namespace sysalloc::detail::cached {
 
-/// A large block from here on is given back to the system page by page, whatever the backend does
-/// with it: as much as glibc's largest mmap threshold (mallopt(3), M_MMAP_THRESHOLD).
+/// A large block from here on is huge: it is given back to the system page by page, whatever the
+/// backend does with it. As much as glibc's largest mmap threshold (mallopt(3), M_MMAP_THRESHOLD).
 inline constexpr std::size_t huge_size = 32 * MiB;
 
 /// What the C library may keep of large blocks that were freed, as much as glibc ever does by
@@ -72,14 +72,17 @@ class LargeBlocks {
     if (slab.offset >= sizeof(std::uintptr_t)) mark_before(ptr) = mark_of(ptr);
     Heap::map.set(slab.base, units_of(slab.size), kind_gone, kind_foreign, nullptr);
     bytes_.fetch_sub(slab.size, std::memory_order_relaxed);
-    const std::size_t left = mapped_.fetch_sub(slab.asked, std::memory_order_relaxed) - slab.asked;
+    mapped_.fetch_sub(slab.asked, std::memory_order_relaxed);
+    const bool is_huge = slab.asked >= huge_size;
+    const std::size_t left =
+        is_huge ? 0 : kept_.fetch_sub(slab.asked, std::memory_order_relaxed) - slab.asked;
     // glibc gives back by itself what it mapped for a block alone, as it does with all of this
     // size, but not a block that it cut out of free memory, of segments that went back to it above
     // all.
-    if (slab.size >= huge_size && Heap::purges_pages()) os::release(slab.base, slab.size);
+    if (is_huge && Heap::purges_pages()) os::release(slab.base, slab.size);
     Heap::Slabs::give_descriptor(&slab);
     Heap::backend().dealloc(memory, whole);
-    give_back(left);
+    if (!is_huge) give_back(left);
   }
 
   /// Makes a block that is of `new_layout` where it is, of what is there: to grow it takes the room
@@ -167,15 +170,21 @@ class LargeBlocks {
     publish(slab->size, size);
     Heap::map.set(base, units_of(size), kind_large, kind_interior, slab);
     bytes_.fetch_add(size, std::memory_order_relaxed);
-    const std::size_t all = mapped_.fetch_add(whole.size(), std::memory_order_relaxed);
-    const std::size_t most = all + whole.size();
-    if (most > peak_.load(std::memory_order_relaxed)) peak_.store(most, std::memory_order_relaxed);
+    mapped_.fetch_add(whole.size(), std::memory_order_relaxed);
+    if (whole.size() < huge_size) note_kept(whole.size());
     return reinterpret_cast<void*>(base);
   }
 
-  /// `left` bytes of the backend's memory are in use. When that is half of what was, has the C
-  /// library give back what it keeps: it does so by itself only at the end of its heap, and what
-  /// lives there, of the program or of this heap, holds up all before it.
+  /// `size` bytes more are in blocks that the C library may keep.
+  static void note_kept(std::size_t size) noexcept {
+    const std::size_t most = kept_.fetch_add(size, std::memory_order_relaxed) + size;
+    if (most > peak_.load(std::memory_order_relaxed)) peak_.store(most, std::memory_order_relaxed);
+  }
+
+  /// `left` bytes are in such blocks. When that is half of what was, has the C library give back
+  /// what it keeps: it does so by itself only at the end of its heap, and what lives there, of the
+  /// program or of this heap, holds up all before it. It looks through all that is free for that,
+  /// the program's own malloc too: not for a buffer that it would give back anyway.
   static void give_back(std::size_t left) noexcept {
     std::size_t peak = peak_.load(std::memory_order_relaxed);
     if (left > peak / 2 || peak - left < idle_size) return;
@@ -215,6 +224,8 @@ class LargeBlocks {
 
   static inline constinit std::atomic<std::size_t> bytes_{0};
   static inline constinit std::atomic<std::size_t> mapped_{0};
+  static inline constinit std::atomic<std::size_t> kept_{
+      0};  // of that, in blocks that are not huge
   static inline constinit std::atomic<std::size_t> peak_{0};  // of that, since memory went back
 };
 

@@ -148,7 +148,9 @@ struct alignas(64) Shard {
     const std::size_t alone = slab_bytes < few_slabs
                                   ? patience.limit(patience_bounds)
                                   : (std::max)(4 * MiB, slab_bytes / 64) << doublings();
-    return shards <= 2 ? alone : (std::max)(alone / (shards / 2), 1 * MiB);
+    if (shards <= 2) return alone;
+    // Not less than a part of its own slabs, or it would look through these time and again.
+    return (std::max)({alone / (shards / 2), 1 * MiB, slab_bytes / 64});
   }
 
   /// The same while the heap would grow otherwise: what was freed is then not what is built again,
