@@ -97,10 +97,10 @@ class Purging {
             Heap::purges_pages() ? release_free_pages(*slab, info, free_words.data()) : 0;
         done.push_back(slab);
         const std::lock_guard lock(shard.mutex);
+        const std::size_t before = slab->purged_bytes();
         slab->purged |= released;
-        const std::size_t bytes = static_cast<std::size_t>(std::popcount(released)) * page_size;
-        shard.purged_bytes += bytes;
-        gave += bytes;
+        shard.purged_bytes += slab->purged_bytes() - before;
+        gave += slab->purged_bytes() - before;
       }
       List empties;
       {

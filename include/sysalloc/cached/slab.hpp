@@ -212,10 +212,14 @@ struct alignas(64) Slab : ListNode {
     return want;
   }
 
-  /// The bytes of its pages that were given back and not used since.
+  /// The bytes of its pages that were given back and not used since, but for those behind the last
+  /// block, which nobody will miss.
   [[nodiscard]] std::size_t purged_bytes() const noexcept {
     // Asked at each refill, mostly of slabs of which nothing was given back.
-    return purged == 0 ? 0 : static_cast<std::size_t>(std::popcount(purged)) * page_size;
+    if (purged == 0) return 0;
+    const ClassInfo& info = class_info[size_class()];
+    const std::size_t pages = (info.blocks * info.size + page_size - 1) / page_size;
+    return static_cast<std::size_t>(std::popcount(purged & bits(0, pages))) * page_size;
   }
 
   /// Notes that the pages from one address to another may be resident again.

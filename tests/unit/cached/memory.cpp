@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <barrier>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -497,6 +498,64 @@ TEST_CASE("small blocks that many threads freed at random hold few pages while t
   for (std::thread& thread : threads) thread.join();
   MESSAGE("MiB of ", many * each / MiB, " while they wait: ", waiting / MiB);
   CHECK(waiting <= many * each * 3 / 8);
+}
+
+TEST_CASE("each generation of threads that free small containers holds as little as the first") {
+  if (!can_measure()) return;
+  constexpr std::ptrdiff_t many = 64;
+  constexpr std::size_t size = 64;
+  Heap::purge();
+  const std::size_t begin = resident();
+  std::size_t first = 0;
+  for (int generation = 0; generation < 4; ++generation) {
+    std::barrier freed(many + 1);
+    std::barrier measured(many + 1);
+    std::vector<std::thread> threads;
+    for (std::ptrdiff_t i = 0; i < many; ++i) {
+      threads.emplace_back([&] {
+        std::array<void*, (256 << 10) / size> blocks{};
+        for (void*& block : blocks) {
+          block = heap.alloc(layout(size));
+          std::memset(block, 1, size);
+        }
+        for (void* const block : blocks) heap.dealloc(block, layout(size));
+        freed.arrive_and_wait();
+        measured.arrive_and_wait();
+      });
+    }
+    freed.arrive_and_wait();
+    const std::size_t now = grown(begin);
+    if (generation == 0) first = now;
+    measured.arrive_and_wait();
+    for (std::thread& thread : threads) thread.join();
+    MESSAGE("MiB of generation ", generation, " while it waits: ", now / MiB);
+    CHECK(now <= first + first / 2);
+  }
+}
+
+TEST_CASE("of blocks that do not fill their slabs no more lies idle than of others") {
+  if (!can_measure()) return;
+  // The last 20 KiB of each are never used.
+  constexpr std::size_t size = 26 << 10;
+  const std::size_t total = heap_bytes();
+  Heap::purge();
+  std::vector<void*> blocks(total / size);
+  const std::size_t begin = resident();
+  for (void*& block : blocks) {
+    block = heap.alloc(layout(size));
+    REQUIRE(block != nullptr);
+    std::memset(block, 1, size);
+  }
+  tests::Random random(tests::seed());
+  std::shuffle(blocks.begin(), blocks.end(), random);
+  std::size_t most = 0;
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    heap.dealloc(blocks[i], layout(size));
+    const std::size_t live = (blocks.size() - i - 1) * size;
+    if (i % 64 == 0 && grown(begin) > live) most = std::max(most, grown(begin) - live);
+  }
+  MESSAGE("MiB idle at most, of ", total / MiB, ": ", most / MiB);
+  CHECK(most <= total / 12);
 }
 
 TEST_CASE("ten thousand threads leave nothing behind") {
