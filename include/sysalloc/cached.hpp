@@ -197,6 +197,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     if (!Heap::hints.find(ptr, c::Deferred::max_class, size_class)) return false;
     c::Bins& bins = *Heap::Threads::bins();
     c::Deferred::Entry& oldest = bins.deferred.oldest();
+    if (oldest.size_class.load(std::memory_order_relaxed) > c::Sorted::max_scaled_class)
+      return false;
     // In no two places at a time, for the child of a fork.
     void* const block = oldest.ptr.load(std::memory_order_relaxed);
     if (block == nullptr) return false;
@@ -214,6 +216,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     detail::cached::Bin& bin = Heap::Threads::bins()->at(size_class);
     void** const top = bin.top.load(std::memory_order_relaxed);
     if (top == bin.limit) [[unlikely]] {
+      // Where a unit was of small blocks there may be larger ones by now.
+      if (size_class > detail::cached::Sorted::max_scaled_class) return false;
       // Asks anew for what is known: the path that does not need it would be longer otherwise.
       std::atomic_signal_fence(std::memory_order_seq_cst);
       return Heap::Threads::bins()->sorted.put(ptr);

@@ -74,6 +74,7 @@ class Sorted {
 
   /// Blocks of larger classes are not meant to be sorted. All of these have slabs of one unit.
   static constexpr SizeClass max_class = class_of_slow(small_size);
+  static constexpr ScaledClass max_scaled_class = scaled(max_class);
 
   /// How many units are in use.
   [[nodiscard]] std::size_t used() const noexcept { return used_; }

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <barrier>
 #include <cstddef>
 #include <iterator>
 #include <sysalloc/cached.hpp>
@@ -256,4 +257,47 @@ TEST_CASE("what threads that ended continued their arrays in serves the next one
   for (int i = 0; i < 10; ++i) come_and_go();
   CHECK(H::stats().metadata == metadata);
   destroy<H>(own, random);
+}
+
+TEST_CASE("what many threads continued their arrays in goes back when they ended") {
+  using H = Heap<11>;
+  constexpr std::ptrdiff_t threads = 64;
+  H::purge();
+  const std::size_t before = H::stats().metadata;
+  std::barrier together(threads);
+  std::vector<std::thread> all;
+  for (std::ptrdiff_t i = 0; i < threads; ++i) {
+    all.emplace_back([&together] {
+      tests::Random random(tests::seed());
+      std::vector<void*> blocks = build<H>(few);
+      destroy<H>(blocks, random);
+      together.arrive_and_wait();
+    });
+  }
+  for (std::thread& thread : all) thread.join();
+  tests::check_nothing_is_held<H>();
+  // What describes slabs stays, and the page map.
+  constexpr std::size_t slabs = threads * (few * size / c::unit_size + 1);
+  MESSAGE("KiB: ", before >> 10, ", ", H::stats().metadata >> 10);
+  CHECK(H::stats().metadata - before <= slabs * 512 + 2 * sizeof(c::PageMap::Leaf));
+}
+
+TEST_CASE("a large block is not kept because small ones were sorted where it begins") {
+  using H = Heap<10>;
+  tests::Random random(tests::seed());
+  // Of three units, as it happens to begin where one of those is.
+  constexpr std::size_t large = 3 * c::unit_size;
+  std::vector<void*> blocks = build<H>(few);
+  destroy<H>(blocks, random);
+  blocks = build<H>(few);
+  // Another thread gets all of that memory, and fills it with large ones.
+  std::vector<void*> others;
+  std::thread([&blocks, &others] {
+    for (void* const ptr : blocks) H{}.dealloc(ptr, layout(size));
+    H::purge();
+    others = build<H>(20, large);
+  }).join();
+  for (void* const ptr : others) H{}.dealloc(ptr, layout(large));
+  CHECK(H::stats().classes[c::class_of(large)].blocks_cached == 0);
+  tests::check_nothing_is_held<H>();
 }
