@@ -190,10 +190,7 @@ class FillFlush {
       cache.spare = spare->below;
       return spare;
     }
-    if (Magazine* const spare = Heap::Threads::spare_magazine()) return spare;
-    auto* const magazine = static_cast<Magazine*>(Slabs::alloc_metadata(sizeof(Magazine)));
-    if (magazine != nullptr) magazine->bottom = nullptr;
-    return magazine;
+    return Heap::Threads::alloc_magazine();
   }
 
   /// May blocks of class `c` be sorted, of which the one at `ptr` finds no room? Once enough of it
@@ -214,7 +211,7 @@ class FillFlush {
 
   /// Puts a block of class `c` where the thread keeps them sorted, if its unit is in use there.
   static bool put_sorted(ThreadCache& cache, void* ptr, SizeClass c) noexcept {
-    if (cache.sorted.put(ptr)) return true;
+    if (c <= Sorted::max_class && cache.sorted.put(ptr)) return true;
     if (cache.sorted.has(ptr)) report_double_free(ptr, class_info[c].size);
     return false;
   }

@@ -137,6 +137,7 @@ class Heap {
   static void purge() noexcept {
     if (ThreadCache* const cache = Threads::own()) {
       FillFlush::drain(*cache);
+      Threads::free_magazines(*cache);
       Threads::free_map(*cache);
     }
     while (Threads::drain_orphan()) {

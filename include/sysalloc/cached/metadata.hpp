@@ -1,4 +1,4 @@
-// Memory for descriptors of slabs, segments and large blocks, and for magazines.
+// Memory for descriptors of slabs, segments and large blocks.
 //
 // Bump allocation from chunks of the backend. Chunks are never given back and descriptors are kept
 // for reuse by whoever made them, so that a stale pointer to one always points to one.

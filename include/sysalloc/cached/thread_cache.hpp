@@ -67,8 +67,7 @@ struct Bins {
   }
 };
 
-/// Where an array of slots goes on (Bonwick and Adams, "Magazines and Vmem", have the name). Comes
-/// from the metadata.
+/// Where an array of slots goes on (Bonwick and Adams, "Magazines and Vmem", have the name).
 struct Magazine {
   static constexpr std::size_t slot_count = 1020;
 

@@ -4,7 +4,8 @@
 // when it ends (os.hpp), after the destructors of thread_local objects; what it does later still
 // goes without one. A cache that was given back waits for the next thread, unless more wait already
 // than threads have one. Those of threads that the child of a fork does not have are its orphans:
-// they are drained when a slab is needed next.
+// they are drained when a slab is needed next. What it had for what was sorted waits for any
+// thread.
 
 #ifndef SYSALLOC_CACHED_THREADS_HPP_
 #define SYSALLOC_CACHED_THREADS_HPP_
@@ -84,54 +85,81 @@ class Threads {
 
   // The caches of threads that are no more.
 
-  /// Gives the caches of threads that ended back to the backend, but `keep` of them. Their
-  /// magazines wait for any thread.
+  /// Gives the caches of threads that ended back to the backend, but `keep` of them. Their maps
+  /// wait for any thread, but where none is to be kept.
   static void free_unused(std::size_t keep) noexcept {
     for (;;) {
       ThreadCache* cache = nullptr;
       {
         const std::lock_guard lock(registry_mutex_);
-        if (unused_count_ <= keep) return;
-        cache = take_unused();
-        while (Magazine* const magazine = cache->spare) {
-          cache->spare = magazine->below;
-          magazine->below = spare_magazines_;
-          spare_magazines_ = magazine;
-        }
+        if (unused_count_ > keep) cache = take_unused();
       }
+      if (cache == nullptr) break;
+      free_magazines(*cache);
       free_map(*cache);
       Heap::backend().dealloc(cache->memory, ThreadCache::layout());
       thread_caches_.fetch_sub(1, std::memory_order_relaxed);
+    }
+    if (keep != 0) return;
+    while (SpareMap* const map = take_spare_map()) give_map(map);
+  }
+
+  /// A magazine; nullptr without memory. Goes with the cache that it is given to.
+  static Magazine* alloc_magazine() noexcept {
+    void* const memory = Heap::backend().alloc(magazine_layout());
+    if (memory == nullptr) return nullptr;
+    magazines_.fetch_add(1, std::memory_order_relaxed);
+    auto* const magazine = static_cast<Magazine*>(memory);
+    magazine->bottom = nullptr;
+    return magazine;
+  }
+
+  /// Gives those of a cache back that are not in use.
+  static void free_magazines(ThreadCache& cache) noexcept {
+    while (Magazine* const magazine = cache.spare) {
+      cache.spare = magazine->below;
+      Heap::backend().dealloc(magazine, magazine_layout());
+      magazines_.fetch_sub(1, std::memory_order_relaxed);
     }
   }
 
   /// The map of what a thread has sorted, all zero; nullptr without memory. Goes with its cache.
   static void* alloc_map() noexcept {
+    if (SpareMap* const map = take_spare_map()) {
+      map->next = nullptr;
+      return map;
+    }
     void* const map = sysalloc::alloc_zeroed(Heap::backend(), ThreadCache::map_layout());
-    if (map != nullptr) maps_.fetch_add(1, std::memory_order_relaxed);
+    if (map == nullptr) return nullptr;
+    maps_.fetch_add(1, std::memory_order_relaxed);
+    // The C library may have cleared what it had before.
+    release_map(map);
     return map;
   }
 
-  /// Gives that of a cache back, if it has one and no unit is in use.
+  /// Takes that of a cache, if it has one and no unit is in use, and keeps it for any thread: one
+  /// that comes from the backend anew is cleared as a whole, and so made resident for a moment.
   static void free_map(ThreadCache& cache) noexcept {
-    void* map = nullptr;
+    void* memory = nullptr;
     {
       // For who counts what is in it.
       const std::lock_guard lock(registry_mutex_);
-      if (cache.sorted.used() == 0) map = cache.sorted.map();
-      if (map != nullptr) cache.sorted.set_map(nullptr);
+      if (cache.sorted.used() == 0) memory = cache.sorted.map();
+      if (memory != nullptr) cache.sorted.set_map(nullptr);
     }
-    if (map == nullptr) return;
-    Heap::backend().dealloc(map, ThreadCache::map_layout());
-    maps_.fetch_sub(1, std::memory_order_relaxed);
-  }
-
-  /// A magazine that no thread has; nullptr when there is none.
-  static Magazine* spare_magazine() noexcept {
-    const std::lock_guard lock(registry_mutex_);
-    Magazine* const magazine = spare_magazines_;
-    if (magazine != nullptr) spare_magazines_ = magazine->below;
-    return magazine;
+    if (memory == nullptr) return;
+    release_map(memory);
+    auto* const map = static_cast<SpareMap*>(memory);
+    {
+      const std::lock_guard lock(registry_mutex_);
+      if (spare_map_count_ < few_caches) {
+        map->next = spare_maps_;
+        spare_maps_ = map;
+        ++spare_map_count_;
+        return;
+      }
+    }
+    give_map(map);
   }
 
   /// Drains an orphan. False when there is none.
@@ -201,10 +229,43 @@ class Threads {
   /// What the caches themselves take of the backend's memory.
   static std::size_t bytes() noexcept {
     return thread_caches_.load(std::memory_order_relaxed) * ThreadCache::bytes() +
+           magazines_.load(std::memory_order_relaxed) * sizeof(Magazine) +
            maps_.load(std::memory_order_relaxed) * ThreadCache::map_layout().size();
   }
 
  private:
+  /// A map that no thread has: all zero but for this.
+  struct SpareMap {
+    SpareMap* next;
+  };
+
+  static SpareMap* take_spare_map() noexcept {
+    const std::lock_guard lock(registry_mutex_);
+    SpareMap* const map = spare_maps_;
+    if (map == nullptr) return nullptr;
+    spare_maps_ = map->next;
+    --spare_map_count_;
+    return map;
+  }
+
+  static void give_map(SpareMap* map) noexcept {
+    Heap::backend().dealloc(map, ThreadCache::map_layout());
+    maps_.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+  /// Gives the pages of a map that is all zero back to the system, which brings them all zero.
+  static void release_map(void* map) noexcept {
+    if (!Heap::purges_pages()) return;
+    const auto begin = reinterpret_cast<std::uintptr_t>(map);
+    const std::uintptr_t first = (begin + page_size - 1) & ~(page_size - 1);
+    const std::uintptr_t end = (begin + ThreadCache::map_layout().size()) & ~(page_size - 1);
+    os::release(first, end - first);
+  }
+
+  static Layout magazine_layout() noexcept {
+    return Layout::from_size_align_unchecked(sizeof(Magazine), alignof(Magazine));
+  }
+
   /// What happens to a thread's bins when it ends.
   struct AtThreadEnd {
     static constexpr Bins* none() noexcept { return &no_bins; }
@@ -281,7 +342,7 @@ class Threads {
     --cache_count_;
   }
 
-  // So many wait for the next threads at least, and as many as threads have one.
+  // So many wait for the next threads at least, and as many as threads have one; of maps no more.
   static constexpr std::size_t few_caches = 32;
 
   static inline constinit Mutex registry_mutex_{};
@@ -289,10 +350,12 @@ class Threads {
   static inline constinit std::size_t cache_count_ = 0;  // in that list
   static inline constinit ThreadCache* unused_caches_ = nullptr;
   static inline constinit std::size_t unused_count_ = 0;  // in that list
-  static inline constinit Magazine* spare_magazines_ = nullptr;
+  static inline constinit SpareMap* spare_maps_ = nullptr;
+  static inline constinit std::size_t spare_map_count_ = 0;  // in that list
   static inline constinit std::atomic<ThreadCache*> orphans_{nullptr};
   static inline constinit std::atomic<std::size_t> thread_caches_{0};  // of all three
-  static inline constinit std::atomic<std::size_t> maps_{0};           // of these, that have one
+  static inline constinit std::atomic<std::size_t> magazines_{0};      // that these have
+  static inline constinit std::atomic<std::size_t> maps_{0};           // and with the spare ones
 };
 
 }  // namespace sysalloc::detail::cached
