@@ -7,7 +7,8 @@
 // (the manual, "Replacing malloc").
 //
 // Where the program itself exports a malloc, that comes first, and is what System stands for here;
-// Cached steps aside (src/process_malloc.hpp).
+// Cached steps aside (src/process_malloc.hpp). Unless that malloc turns out to call this one, as
+// those of heap profilers do: then it was none, and all is as without it.
 //
 // So this code runs inside of whatever the C library does: before any constructor, in the middle of
 // pthread_setspecific, in the last breath of a thread. What Cached does about that is said in
@@ -23,6 +24,7 @@
 #include <sysalloc/detail/visibility.hpp>
 #include <sysalloc/layout.hpp>
 #include <type_traits>
+#include <utility>
 
 #include "../src/c_library.hpp"
 #include "../src/process_malloc.hpp"
@@ -36,6 +38,52 @@ using cached::os::real_page_size;
 using Heap = cached::Heap<System>;
 constexpr sysalloc::Cached<> heap;
 
+using sysalloc::detail::MallocFunctions;
+
+/// What the program has, and whether the thread is there, called from here.
+constinit MallocFunctions own_malloc{};
+[[gnu::tls_model("initial-exec")]] constinit thread_local bool is_in_own = false;
+class InOwn {
+ public:
+  InOwn() noexcept : before_(std::exchange(is_in_own, true)) {}
+  InOwn(const InOwn&) = delete;
+  InOwn& operator=(const InOwn&) = delete;
+  ~InOwn() { is_in_own = before_; }
+
+ private:
+  bool before_;
+};
+constexpr MallocFunctions program_malloc{
+    [](std::size_t size) noexcept {
+      const InOwn in;
+      return own_malloc.malloc(size);
+    },
+    [](std::size_t count, std::size_t size) noexcept {
+      const InOwn in;
+      return own_malloc.calloc(count, size);
+    },
+    [](void* ptr, std::size_t size) noexcept {
+      const InOwn in;
+      return own_malloc.realloc(ptr, size);
+    },
+    [](void** ptr, std::size_t align, std::size_t size) noexcept {
+      const InOwn in;
+      return own_malloc.posix_memalign(ptr, align, size);
+    },
+    [](void* ptr) noexcept {
+      const InOwn in;
+      own_malloc.free(ptr);
+    }};
+/// One of these two, once that is known.
+constinit std::atomic<const MallocFunctions*> found_malloc{nullptr};
+
+/// What was found is in front of this library's functions and calls them. Nobody else does: so it
+/// only passes on what it is asked, and would be asked by this library without end.
+SYSALLOC_COLD void see_through_own() noexcept {
+  found_malloc.store(&sysalloc::detail::glibc_malloc, std::memory_order_release);
+  Heap::look_for_checkers();
+}
+
 /// errno as it was `before` a call that succeeded, also where a first attempt failed; and why one
 /// did not.
 void* with_errno(void* ptr, int before) noexcept {
@@ -47,6 +95,8 @@ void* with_errno(void* ptr, int before) noexcept {
 /// than the allocation.
 SYSALLOC_NOINLINE void* allocate(std::size_t size, std::size_t align, bool zeroed) noexcept {
   const int before = errno;
+  if (is_in_own) [[unlikely]]
+    see_through_own();
   const auto layout = Layout::from_size_align(size == 0 ? 1 : size, align);
   if (!layout) return with_errno(nullptr, before);
   return with_errno(zeroed ? heap.alloc_zeroed(*layout) : heap.alloc(*layout), before);
@@ -174,10 +224,8 @@ namespace sysalloc::detail {
 // Two threads may find the same. What the loader allocates meanwhile is for this library to serve,
 // or it would not have got here.
 const MallocFunctions& process_malloc() noexcept {
-  static constinit std::atomic<const MallocFunctions*> found{nullptr};
-  static constinit MallocFunctions own{};
   [[gnu::tls_model("initial-exec")]] static constinit thread_local bool is_looking = false;
-  const MallocFunctions* functions = found.load(std::memory_order_acquire);
+  const MallocFunctions* functions = found_malloc.load(std::memory_order_acquire);
   if (functions != nullptr) [[likely]]
     return *functions;
   if (is_looking) return glibc_malloc;
@@ -187,14 +235,19 @@ const MallocFunctions& process_malloc() noexcept {
     function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(before);
     return before != nullptr;
   };
-  const bool all = set(own.malloc, "malloc", &::malloc) && set(own.calloc, "calloc", &::calloc) &&
-                   set(own.realloc, "realloc", &::realloc) &&
-                   set(own.posix_memalign, "posix_memalign", &::posix_memalign) &&
-                   set(own.free, "free", &::free);
+  const bool all = set(own_malloc.malloc, "malloc", &::malloc) &&
+                   set(own_malloc.calloc, "calloc", &::calloc) &&
+                   set(own_malloc.realloc, "realloc", &::realloc) &&
+                   set(own_malloc.posix_memalign, "posix_memalign", &::posix_memalign) &&
+                   set(own_malloc.free, "free", &::free);
   is_looking = false;
-  functions = all ? &own : &glibc_malloc;
-  found.store(functions, std::memory_order_release);
-  return *functions;
+  // Another thread may know better by now.
+  const MallocFunctions* expected = nullptr;
+  functions = all ? &program_malloc : &glibc_malloc;
+  if (found_malloc.compare_exchange_strong(expected, functions, std::memory_order_acq_rel)) {
+    return *functions;
+  }
+  return *expected;
 }
 
 bool program_has_malloc() noexcept { return &process_malloc() != &glibc_malloc; }

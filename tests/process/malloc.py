@@ -1,6 +1,7 @@
 """The shared library that replaces malloc too: programs in C and C++ over it, threads and forks in
 the middle of what the C library does, memory checkers, mistakes, and programs of the system."""
 
+import re
 import signal
 import sys
 
@@ -430,6 +431,47 @@ int main(void) {
 """
 
 
+# As heap profilers have it: in front of all others, and each calls the next one.
+FORWARDS = r"""
+#include <dlfcn.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+static size_t calls;
+#define NEXT(name) static typeof(&name) next; ++calls; if (!next) next = dlsym(RTLD_NEXT, #name)
+void* malloc(size_t size) { NEXT(malloc); return next(size); }
+void* calloc(size_t count, size_t size) { NEXT(calloc); return next(count, size); }
+void* realloc(void* ptr, size_t size) { NEXT(realloc); return next(ptr, size); }
+int posix_memalign(void** ptr, size_t align, size_t size) {
+  NEXT(posix_memalign); return next(ptr, align, size);
+}
+void free(void* ptr) { NEXT(free); next(ptr); }
+__attribute__((destructor)) static void end(void) { fprintf(stderr, "%zu forwarded\n", calls); }
+"""
+
+FORWARDED = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+int main(void) {
+  void* aligned = NULL;
+  if (posix_memalign(&aligned, 4096, 100) != 0) return 1;
+  free(aligned);
+  char* kept[200];
+  for (int i = 0; i < 200; ++i) {
+    kept[i] = realloc(strcpy(malloc(10), "text"), 1000 * i + 10);
+    free(memset(calloc(10, 10000 * i + 1), 1, 10));
+  }
+  for (int i = 1; i < 200; ++i) {
+    if (strcmp(kept[i], "text") != 0) return 2;
+    free(kept[i]);
+  }
+  puts("done");
+  return 0;
+}
+"""
+
+
 class Programs(support.TestCase):
     def setUp(self):
         super().setUp()
@@ -450,6 +492,23 @@ class Programs(support.TestCase):
             with self.subTest(flags=flags):
                 self.assertEqual(self.check([program]).stdout, "done\n")
                 self.assertEqual(self.check([program], env=self.env).stdout, "done\n")
+
+    def assert_forwarded(self, command, **environment):
+        result = self.check(command, env=support.environment(SYSALLOC_STATS="1", **environment))
+        self.assertEqual(result.stdout, "done\n")
+        self.assertGreater(live_bytes(result), 0, support.describe(result))
+        calls = re.search(r"(\d+) forwarded", result.stderr)
+        self.assertGreater(int(calls[1]), 1000, support.describe(result))
+
+    def test_a_malloc_in_front_that_calls_the_next_one(self):
+        library = self.build(*C_FLAGS, "-shared", "-fPIC", self.write("forwards.c", FORWARDS),
+                             output="libforwards.so")
+        program = self.c_program(FORWARDED)
+        self.assert_forwarded([program], LD_PRELOAD=f"{library} {SHARED}")
+
+    def test_a_program_whose_malloc_calls_the_next_one(self):
+        program = self.c_program(FORWARDS + FORWARDED, "-rdynamic")
+        self.assert_forwarded([program], **PRELOADED)
 
     def test_a_program_that_has_a_jump_for_the_address_of_malloc(self):
         program = self.c_program(ADDRESS, "-fno-pie", "-no-pie")

@@ -174,6 +174,12 @@ class Heap {
   /// Starts the heap unless that had better wait until it is used. True, for an initialiser.
   static bool start_at_load() noexcept { return under_thread_sanitizer || start(); }
 
+  /// Finds out whether every call is to be passed on to the backend. What it gave out until then
+  /// goes back to it, whatever comes of that; one that cannot free without a size could not take it.
+  SYSALLOC_COLD static void look_for_checkers() noexcept {
+    bypass_.store(HasDeallocUnsized<Backend> && os::must_step_aside(), std::memory_order_relaxed);
+  }
+
   /// Is every call passed on to the backend, for a memory checker is at work? Known once started.
   static bool steps_aside() noexcept { return bypass_.load(std::memory_order_relaxed); }
 
@@ -235,10 +241,7 @@ class Heap {
   SYSALLOC_COLD static void set_up() noexcept {
     // First, for other threads are served meanwhile, and take locks.
     os::at_fork(lock_all, unlock_all, unlock_in_child);
-    // A backend that cannot free without a size could not take back what it handed out in bypass.
-    if (HasDeallocUnsized<Backend> && os::must_step_aside()) {
-      bypass_.store(true, std::memory_order_relaxed);
-    }
+    look_for_checkers();
     purge_pages_.store(os::real_page_size() == page_size, std::memory_order_relaxed);
     Threads::start();
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
