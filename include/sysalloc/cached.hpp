@@ -216,11 +216,13 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     detail::cached::Bin& bin = Heap::Threads::bins()->at(size_class);
     void** const top = bin.top.load(std::memory_order_relaxed);
     if (top == bin.limit) [[unlikely]] {
-      // Where a unit was of small blocks there may be larger ones by now.
-      if (size_class > detail::cached::Sorted::max_scaled_class) return false;
-      // Asks anew for what is known: the path that does not need it would be longer otherwise.
+      // Asks anew for what is known, and not for the class but for where its bin stands: the path
+      // that does not need it would be longer otherwise.
       std::atomic_signal_fence(std::memory_order_seq_cst);
-      return Heap::Threads::bins()->sorted.put(ptr);
+      detail::cached::Bins& bins = *Heap::Threads::bins();
+      // Where a unit was of small blocks there may be larger ones by now.
+      if (&bin > &bins.at(detail::cached::Sorted::max_scaled_class)) return false;
+      return bins.sorted.put(ptr);
     }
     *top = ptr;
     bin.top.store(top + 1, std::memory_order_release);
