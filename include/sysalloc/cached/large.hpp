@@ -224,9 +224,8 @@ class LargeBlocks {
 
   static inline constinit std::atomic<std::size_t> bytes_{0};
   static inline constinit std::atomic<std::size_t> mapped_{0};
-  static inline constinit std::atomic<std::size_t> kept_{
-      0};  // of that, in blocks that are not huge
-  static inline constinit std::atomic<std::size_t> peak_{0};  // of that, since memory went back
+  static inline constinit std::atomic<std::size_t> kept_{0};  // of that, what is not huge
+  static inline constinit std::atomic<std::size_t> peak_{0};  // of this, since memory went back
 };
 
 }  // namespace sysalloc::detail::cached

@@ -4,8 +4,10 @@
 // when it ends (os.hpp), after the destructors of thread_local objects; what it does later still
 // goes without one. A cache that was given back waits for the next thread, unless more wait already
 // than threads have one. Those of threads that the child of a fork does not have are its orphans:
-// they are drained when a slab is needed next. What it had for what was sorted waits for any
-// thread.
+// they are drained when a slab is needed next.
+//
+// With a cache goes what it asked of the backend later: its magazines, and the map of what it has
+// sorted. A few of the maps wait for any thread, without their pages.
 
 #ifndef SYSALLOC_CACHED_THREADS_HPP_
 #define SYSALLOC_CACHED_THREADS_HPP_

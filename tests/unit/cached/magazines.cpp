@@ -240,7 +240,7 @@ TEST_CASE("a thread that only frees keeps little of what others allocated") {
 
 }  // namespace
 
-TEST_CASE("what threads that ended continued their arrays in serves the next ones") {
+TEST_CASE("what threads that ended continued their arrays in does not add up") {
   using H = Heap<6>;
   tests::Random random(tests::seed());
   // The thread that takes their caches back has one, too.
