@@ -174,8 +174,8 @@ class Heap {
   /// Starts the heap unless that had better wait until it is used. True, for an initialiser.
   static bool start_at_load() noexcept { return under_thread_sanitizer || start(); }
 
-  /// Finds out whether every call is to be passed on to the backend. What it gave out until then
-  /// goes back to it, whatever comes of that; one that cannot free without a size could not take it.
+  /// Finds out whether every call is to be passed on to the backend: not to one that cannot free
+  /// without a size, and so could not take back what it gave out if that ever changes.
   SYSALLOC_COLD static void look_for_checkers() noexcept {
     bypass_.store(HasDeallocUnsized<Backend> && os::must_step_aside(), std::memory_order_relaxed);
   }
