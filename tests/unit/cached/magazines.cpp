@@ -121,22 +121,30 @@ TEST_CASE("blocks that are kept sorted are served to each class that they are of
   tests::check_nothing_is_held<H>();
 }
 
+// Blocks that another thread allocates where this one sorted small ones.
+template <class H>
+std::vector<void*> others_where_sorted(tests::Random& random, std::size_t count,
+                                       std::size_t bytes) {
+  std::vector<void*> blocks = build<H>(few);
+  destroy<H>(blocks, random);
+  // All that was sorted is in use again, and then the other thread has its memory.
+  blocks = build<H>(few);
+  std::vector<void*> others;
+  std::thread([&] {
+    for (void* const ptr : blocks) H{}.dealloc(ptr, layout(size));
+    H::purge();
+    others = build<H>(count, bytes);
+  }).join();
+  return others;
+}
+
 TEST_CASE("where blocks were sorted lie others later that are not meant to be") {
   using H = Heap<9>;
   tests::Random random(tests::seed());
   // Slabs of several units, and blocks that lie across where one ends.
   constexpr std::size_t other = 5 * 1024;
   for (int round = 0; round < 4; ++round) {
-    std::vector<void*> blocks = build<H>(few);
-    destroy<H>(blocks, random);
-    // All that was sorted is in use again, and then another thread has its memory.
-    blocks = build<H>(few);
-    std::vector<void*> others;
-    std::thread([&blocks, &others] {
-      for (void* const ptr : blocks) H{}.dealloc(ptr, layout(size));
-      H::purge();
-      others = build<H>(800, other);
-    }).join();
+    std::vector<void*> others = others_where_sorted<H>(random, 800, other);
     for (int again = 0; again < 2; ++again) {
       destroy<H>(others, random, other);
       CHECK(H::stats().classes[c::class_of(other)].blocks_live == 0);
@@ -287,16 +295,7 @@ TEST_CASE("a large block is not kept because small ones were sorted where it beg
   tests::Random random(tests::seed());
   // Of three units, as it happens to begin where one of those is.
   constexpr std::size_t large = 3 * c::unit_size;
-  std::vector<void*> blocks = build<H>(few);
-  destroy<H>(blocks, random);
-  blocks = build<H>(few);
-  // Another thread gets all of that memory, and fills it with large ones.
-  std::vector<void*> others;
-  std::thread([&blocks, &others] {
-    for (void* const ptr : blocks) H{}.dealloc(ptr, layout(size));
-    H::purge();
-    others = build<H>(20, large);
-  }).join();
+  const std::vector<void*> others = others_where_sorted<H>(random, 20, large);
   for (void* const ptr : others) H{}.dealloc(ptr, layout(large));
   CHECK(H::stats().classes[c::class_of(large)].blocks_cached == 0);
   tests::check_nothing_is_held<H>();
