@@ -200,11 +200,6 @@ class LargeBlocks {
     return (bytes + unit_size - 1) / unit_size;
   }
 
-  /// Of what is at most PTRDIFF_MAX, as every layout is: so it cannot wrap around.
-  static std::size_t page_up(std::size_t size) noexcept {
-    return (size + page_size - 1) & ~(page_size - 1);
-  }
-
   /// For is_behind().
   static void publish(std::size_t& field, std::size_t value) noexcept {
     std::atomic_ref(field).store(value, std::memory_order_release);

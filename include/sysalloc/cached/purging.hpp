@@ -99,8 +99,9 @@ class Purging {
         const std::lock_guard lock(shard.mutex);
         const std::size_t before = slab->purged_bytes();
         slab->purged |= released;
-        shard.purged_bytes += slab->purged_bytes() - before;
-        gave += slab->purged_bytes() - before;
+        const std::size_t bytes = slab->purged_bytes() - before;
+        shard.purged_bytes += bytes;
+        gave += bytes;
       }
       List empties;
       {

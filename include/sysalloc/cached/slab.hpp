@@ -58,6 +58,13 @@ struct List : ListNode {
 };
 
 inline constexpr std::size_t page_size = 4 * KiB;
+
+/// A size or an address, rounded up to whole pages. Of what is at most PTRDIFF_MAX, as every layout
+/// is, or an address of memory: so it cannot wrap around.
+constexpr std::size_t page_up(std::size_t value) noexcept {
+  return (value + page_size - 1) & ~(page_size - 1);
+}
+
 inline constexpr std::size_t word_bits = 64;
 
 /// A word with `count` bits set (not 0) from bit `first` on.

@@ -24,6 +24,7 @@
 #include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/size_classes.hpp>
+#include <sysalloc/cached/slab.hpp>
 #include <sysalloc/cached/slabs.hpp>
 #include <sysalloc/cached/sorted.hpp>
 #include <sysalloc/cached/thread_cache.hpp>
@@ -259,7 +260,7 @@ class Threads {
   static void release_map(void* map) noexcept {
     if (!Heap::purges_pages()) return;
     const auto begin = reinterpret_cast<std::uintptr_t>(map);
-    const std::uintptr_t first = (begin + page_size - 1) & ~(page_size - 1);
+    const std::uintptr_t first = page_up(begin);
     const std::uintptr_t end = (begin + ThreadCache::map_layout().size()) & ~(page_size - 1);
     os::release(first, end - first);
   }
