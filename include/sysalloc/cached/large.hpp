@@ -19,6 +19,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/page_map.hpp>
 #include <sysalloc/cached/report.hpp>
@@ -27,6 +28,7 @@
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/global_alloc.hpp>
 #include <sysalloc/layout.hpp>
+#include <type_traits>
 
 namespace sysalloc::detail::cached {
 
@@ -48,13 +50,11 @@ class LargeBlocks {
     static_cast<void>(Heap::start());
     if (Heap::steps_aside()) return from_backend(layout, zeroed);
     const std::size_t size = page_up(layout.size());
-    const std::size_t align = layout.align() > unit_size ? layout.align() : 1;
-    const auto whole =
-        Layout::from_size_align(size + page_up(room) + (align == 1 ? unit_size - 1 : 0), align);
+    const auto whole = whole_of(layout, room);
     if (!whole) return nullptr;
-    void* const ptr = alloc_whole(*whole, align, size, zeroed);
+    void* const ptr = alloc_whole(*whole, size, zeroed);
     if (ptr != nullptr) return ptr;
-    return Heap::ask_again([&] { return alloc_whole(*whole, align, size, zeroed); });
+    return Heap::ask_again([&] { return alloc_whole(*whole, size, zeroed); });
   }
 
   /// Frees the block that `ptr` is said to be, in a unit of one; `size` is 0 when it is unknown.
@@ -65,12 +65,10 @@ class LargeBlocks {
       if (wrong_size_is_fatal) report_wrong_size(ptr, slab.size, size);
       Heap::note_wrong_size();
     }
-    const Layout whole =
-        Layout::from_size_align_unchecked(slab.asked, std::size_t{1} << slab.align_shift);
-    void* const memory = reinterpret_cast<void*>(slab.base - slab.offset);
+    const Layout whole = whole_of(slab);
+    void* const memory = memory_of(slab);
     // Before the others may get the memory.
-    if (slab.offset >= sizeof(std::uintptr_t)) mark_before(ptr) = mark_of(ptr);
-    Heap::map.set(slab.base, units_of(slab.size), kind_gone, kind_foreign, nullptr);
+    withdraw(slab);
     bytes_.fetch_sub(slab.size, std::memory_order_relaxed);
     mapped_.fetch_sub(slab.asked, std::memory_order_relaxed);
     const bool is_huge = slab.asked >= huge_size;
@@ -112,6 +110,26 @@ class LargeBlocks {
     return true;
   }
 
+  /// Makes a block that is of `new_layout`, which is larger, where the backend's realloc moves it:
+  /// of one that is huge the system moves the pages, which costs next to nothing, and what they
+  /// hold is not there twice meanwhile. It can grow by `room` bytes then. nullptr, and nothing is
+  /// changed, when there is no memory, or `ptr` is no such block.
+  static void* move(void* ptr, Layout new_layout, std::size_t room) noexcept {
+    if constexpr (os::realloc_moves_pages &&
+                  HasRealloc<std::remove_cvref_t<decltype(Heap::backend())>>) {
+      if (Heap::map.kind(ptr) != kind_large) return nullptr;
+      Slab& slab = *Heap::map.slab(ptr);
+      const bool is_huge = slab.asked >= huge_size && slab.align_shift == 0;
+      if (reinterpret_cast<std::uintptr_t>(ptr) != slab.base || !is_huge) return nullptr;
+      if (new_layout.align() > unit_size) return nullptr;
+      if (void* const moved = move_whole(slab, new_layout, room)) return moved;
+      if (void* const moved = move_whole(slab, new_layout, 0)) return moved;
+      return Heap::ask_again([&] { return move_whole(slab, new_layout, 0); });
+    } else {
+      return nullptr;
+    }
+  }
+
   /// The bytes that the block holds that begins at `ptr`; 0 when none does.
   static std::size_t usable_size(const void* ptr) noexcept {
     return is_behind(ptr) ? 0 : Heap::map.slab(ptr)->size;
@@ -149,12 +167,11 @@ class LargeBlocks {
  private:
   /// A block of `size` bytes in what the backend gives for `whole`, and what describes it; nullptr
   /// without memory for either.
-  static void* alloc_whole(Layout whole, std::size_t align, std::size_t size,
-                           bool zeroed) noexcept {
+  static void* alloc_whole(Layout whole, std::size_t size, bool zeroed) noexcept {
     void* const memory = from_backend(whole, zeroed);
     if (memory == nullptr) return nullptr;
     const auto start = reinterpret_cast<std::uintptr_t>(memory);
-    const std::uintptr_t base = (start + unit_size - 1) & ~(unit_size - 1);
+    const std::uintptr_t base = base_in(start);
     Slab* const slab = Heap::Slabs::take_descriptor(0, 0);
     // All that resize() may take, which may be a little more than the room that was asked for.
     if (slab == nullptr ||
@@ -163,16 +180,82 @@ class LargeBlocks {
       if (slab != nullptr) Heap::Slabs::give_descriptor(slab);
       return nullptr;
     }
-    slab->offset = static_cast<std::uint16_t>(base - start);
-    slab->align_shift = static_cast<std::uint8_t>(std::countr_zero(align));
-    slab->asked = whole.size();
-    publish(slab->base, base);
-    publish(slab->size, size);
-    Heap::map.set(base, units_of(size), kind_large, kind_interior, slab);
+    slab->align_shift = static_cast<std::uint8_t>(std::countr_zero(whole.align()));
+    describe(*slab, start, whole.size(), size);
+    announce(*slab);
     bytes_.fetch_add(size, std::memory_order_relaxed);
     mapped_.fetch_add(whole.size(), std::memory_order_relaxed);
     if (whole.size() < huge_size) note_kept(whole.size());
     return reinterpret_cast<void*>(base);
+  }
+
+  /// move() of a block of which all that was tested, with no other room than `room`.
+  static void* move_whole(Slab& slab, Layout new_layout, std::size_t room) noexcept {
+    const auto whole = whole_of(new_layout, room);
+    if (!whole || whole->size() < huge_size) return nullptr;
+    // What describes it wherever it goes has to be there before: there is no way back.
+    PageMap::Spares spares(Heap::backend());
+    if (!spares.bring(whole->size())) return nullptr;
+    const std::size_t size = page_up(new_layout.size());
+    const Layout before = whole_of(slab);
+    const std::size_t size_before = slab.size;
+    withdraw(slab);
+    void* const memory = Heap::backend().realloc(memory_of(slab), before, whole->size());
+    if (memory == nullptr) {
+      announce(slab);
+      return nullptr;
+    }
+    const auto start = reinterpret_cast<std::uintptr_t>(memory);
+    const std::uintptr_t base = base_in(start);
+    const std::uintptr_t is_at = start + slab.offset;
+    // Where it begins in its first unit may be elsewhere now.
+    if (base != is_at) {
+      std::memmove(reinterpret_cast<void*>(base), reinterpret_cast<void*>(is_at), size_before);
+    }
+    const std::size_t rest = whole->size() - (base - start);
+    if (!Heap::map.prepare(spares, base, rest)) report_out_of_reach(memory);
+    describe(slab, start, whole->size(), size);
+    announce(slab);
+    bytes_.fetch_add(size - size_before, std::memory_order_relaxed);
+    // Modulo 2^n where it had more room.
+    mapped_.fetch_add(whole->size() - before.size(), std::memory_order_relaxed);
+    return reinterpret_cast<void*>(base);
+  }
+
+  /// What the backend is asked for a block of `layout` that can grow by `room` bytes.
+  static auto whole_of(Layout layout, std::size_t room) noexcept {
+    const std::size_t align = layout.align() > unit_size ? layout.align() : 1;
+    const std::size_t slack = align == 1 ? unit_size - 1 : 0;
+    return Layout::from_size_align(page_up(layout.size()) + page_up(room) + slack, align);
+  }
+  /// And was asked.
+  static Layout whole_of(const Slab& slab) noexcept {
+    return Layout::from_size_align_unchecked(slab.asked, std::size_t{1} << slab.align_shift);
+  }
+  static void* memory_of(const Slab& slab) noexcept {
+    return reinterpret_cast<void*>(slab.base - slab.offset);
+  }
+  /// Where the block begins in memory of the backend.
+  static std::uintptr_t base_in(std::uintptr_t start) noexcept {
+    return (start + unit_size - 1) & ~(unit_size - 1);
+  }
+
+  static void describe(Slab& slab, std::uintptr_t start, std::size_t asked,
+                       std::size_t size) noexcept {
+    slab.offset = static_cast<std::uint16_t>(base_in(start) - start);
+    slab.asked = asked;
+    publish(slab.base, base_in(start));
+    publish(slab.size, size);
+  }
+
+  /// Has the map know of a block, and no more.
+  static void announce(Slab& slab) noexcept {
+    Heap::map.set(slab.base, units_of(slab.size), kind_large, kind_interior, &slab);
+  }
+  static void withdraw(Slab& slab) noexcept {
+    void* const ptr = reinterpret_cast<void*>(slab.base);
+    if (slab.offset >= sizeof(std::uintptr_t)) mark_before(ptr) = mark_of(ptr);
+    Heap::map.set(slab.base, units_of(slab.size), kind_gone, kind_foreign, nullptr);
   }
 
   /// `size` bytes more are in blocks that the C library may keep.

@@ -5,6 +5,7 @@
 //   KeepErrno                what a deallocation leaves as it was
 //   release                  gives pages back
 //   populate                 brings pages into residence
+//   realloc_moves_pages      whether the C library's does not copy
 //   release_freed            has the C library do so
 //   expect_large_blocks      has it keep more
 //   is_mapped                whether an address may be read

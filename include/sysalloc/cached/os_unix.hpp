@@ -90,6 +90,14 @@ inline bool populate(std::uintptr_t address, std::size_t size) noexcept {
   return false;
 }
 
+/// Does realloc have the system move the pages of a block that is as large as that C libraries map
+/// it for itself alone (mremap(2))?
+#if defined(__linux__)
+inline constexpr bool realloc_moves_pages = true;
+#else
+inline constexpr bool realloc_moves_pages = false;
+#endif
+
 /// Lets the C library give back what it keeps of what was freed to it (malloc_trim(3)): a few large
 /// blocks may be there.
 inline void release_freed() noexcept {

@@ -31,6 +31,9 @@ void release(std::uintptr_t address, std::size_t size) noexcept;
 /// Brings pages into residence. Nothing here does that for less than page faults: false.
 inline bool populate(std::uintptr_t /*address*/, std::size_t /*size*/) noexcept { return false; }
 
+/// Does realloc have the system move the pages of a large block? HeapReAlloc copies.
+inline constexpr bool realloc_moves_pages = false;
+
 /// Lets the C library give back what it keeps of what was freed to it. HeapFree does of itself.
 inline void release_freed() noexcept {}
 

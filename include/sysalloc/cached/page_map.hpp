@@ -39,9 +39,9 @@ class PageMap {
  public:
   static constexpr std::size_t leaf_units_shift = 16;
   static constexpr std::size_t leaf_units = std::size_t{1} << leaf_units_shift;
+  static constexpr std::size_t leaf_shift = unit_shift + leaf_units_shift;
   static constexpr std::size_t address_bits = sizeof(void*) == 8 ? 48 : 32;
-  static constexpr std::size_t root_size = std::size_t{1}
-                                           << (address_bits - unit_shift - leaf_units_shift);
+  static constexpr std::size_t root_size = std::size_t{1} << (address_bits - leaf_shift);
 
   struct Leaf {
     std::array<std::atomic<std::uint8_t>, leaf_units> kinds;
@@ -112,27 +112,78 @@ class PageMap {
     }
   }
 
-  /// Makes sure that there are leaves for `size` bytes from `address` on. False when the backend
-  /// has no memory for one. Takes no lock: two threads may bring a leaf, and one is given back.
+  /// Leaves at hand, for who may not fail any more once it is known where one is wanted.
   template <class Backend>
-  [[nodiscard]] bool prepare(const Backend& backend, std::uintptr_t address,
+  class Spares {
+   public:
+    explicit Spares(const Backend& backend) noexcept : backend_(backend) {}
+    Spares(const Spares&) = delete;
+    Spares& operator=(const Spares&) = delete;
+    ~Spares() {
+      while (first_ != nullptr) give(take());
+    }
+
+    /// Brings as many as `size` bytes may take, wherever they are. False when the backend has no
+    /// memory for them.
+    [[nodiscard]] bool bring(std::size_t size) noexcept {
+      for (std::uint64_t left = 2 + (std::uint64_t{size} >> leaf_shift); left != 0; --left) {
+        Leaf* const leaf = fresh();
+        if (leaf == nullptr) return false;
+        leaf->slabs[0].store(reinterpret_cast<Slab*>(first_), std::memory_order_relaxed);
+        first_ = leaf;
+      }
+      return true;
+    }
+
+    /// One that is all zero, of the backend's where none is at hand; nullptr without memory.
+    [[nodiscard]] Leaf* take() noexcept {
+      Leaf* const leaf = first_;
+      if (leaf == nullptr) return fresh();
+      first_ = reinterpret_cast<Leaf*>(leaf->slabs[0].exchange(nullptr, std::memory_order_relaxed));
+      return leaf;
+    }
+    void give(Leaf* leaf) const noexcept { backend_.dealloc(leaf, leaf_layout()); }
+
+   private:
+    // Of the least alignment: an allocator clears a block of that without touching fresh pages.
+    static Layout leaf_layout() noexcept {
+      return Layout::from_size_align_unchecked(sizeof(Leaf), alignof(Leaf));
+    }
+    Leaf* fresh() const noexcept {
+      return static_cast<Leaf*>(sysalloc::alloc_zeroed(backend_, leaf_layout()));
+    }
+
+    const Backend& backend_;
+    Leaf* first_ = nullptr;
+  };
+
+  /// Makes sure that there are leaves for `size` bytes from `address` on, of `spares`. False when
+  /// the backend has no memory for one, or there is none for so high an address. Takes no lock: two
+  /// threads may bring a leaf, and one is given back.
+  template <class Backend>
+  [[nodiscard]] bool prepare(Spares<Backend>& spares, std::uintptr_t address,
                              std::size_t size) noexcept {
     const std::uintptr_t last = address + size - 1;
     if (std::uint64_t{last} >> address_bits != 0) return false;
     for (std::size_t i = root_index(address); i <= root_index(last); ++i) {
       if (root_[i].load(std::memory_order_acquire) != nullptr) continue;
-      void* const memory = sysalloc::alloc_zeroed(backend, leaf_layout());
-      if (memory == nullptr) return false;
+      Leaf* const leaf = spares.take();
+      if (leaf == nullptr) return false;
       Leaf* expected = nullptr;
       // Release, so that whoever finds the leaf finds it zero.
-      if (!root_[i].compare_exchange_strong(expected, static_cast<Leaf*>(memory),
-                                            std::memory_order_acq_rel)) {
-        backend.dealloc(memory, leaf_layout());
+      if (!root_[i].compare_exchange_strong(expected, leaf, std::memory_order_acq_rel)) {
+        spares.give(leaf);
       } else {
         leaves_.fetch_add(1, std::memory_order_relaxed);
       }
     }
     return true;
+  }
+  template <class Backend>
+  [[nodiscard]] bool prepare(const Backend& backend, std::uintptr_t address,
+                             std::size_t size) noexcept {
+    Spares<Backend> none(backend);
+    return prepare(none, address, size);
   }
 
   /// What the leaves take of the backend's memory.
@@ -141,13 +192,9 @@ class PageMap {
   }
 
  private:
-  // Of the least alignment: an allocator clears a block of that without touching fresh pages.
-  static Layout leaf_layout() noexcept {
-    return Layout::from_size_align_unchecked(sizeof(Leaf), alignof(Leaf));
-  }
   // No address has more than address_bits, so the root needs no mask.
   static std::size_t root_index(std::uintptr_t address) noexcept {
-    return std::uint64_t{address} >> (unit_shift + leaf_units_shift);
+    return std::uint64_t{address} >> leaf_shift;
   }
   static std::size_t leaf_index(std::uintptr_t address) noexcept {
     return (address >> unit_shift) & (leaf_units - 1);

@@ -54,6 +54,13 @@ using Text = detail::Text<400>;
          "with the function that belongs to what allocated it");
 }
 
+[[noreturn]] SYSALLOC_COLD SYSALLOC_NOINLINE inline void report_out_of_reach(
+    const void* ptr) noexcept {
+  report("memory out of reach", ptr, 0,
+         "the allocator below this heap moved a block to an address that the heap cannot describe. "
+         "Take realloc from that allocator, and the heap copies the block itself");
+}
+
 [[noreturn]] SYSALLOC_COLD SYSALLOC_NOINLINE inline void report_wrong_size(
     const void* ptr, std::size_t size, std::size_t freed) noexcept {
   Text text;
