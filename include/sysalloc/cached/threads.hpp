@@ -100,7 +100,7 @@ class Threads {
       if (cache == nullptr) break;
       free_magazines(*cache);
       free_map(*cache);
-      Heap::backend().dealloc(cache->memory, ThreadCache::layout());
+      give(cache->memory, ThreadCache::layout());
       thread_caches_.fetch_sub(1, std::memory_order_relaxed);
     }
     if (keep != 0) return;
@@ -121,7 +121,7 @@ class Threads {
   static void free_magazines(ThreadCache& cache) noexcept {
     while (Magazine* const magazine = cache.spare) {
       cache.spare = magazine->below;
-      Heap::backend().dealloc(magazine, magazine_layout());
+      give(magazine, magazine_layout());
       magazines_.fetch_sub(1, std::memory_order_relaxed);
     }
   }
@@ -136,7 +136,7 @@ class Threads {
     if (map == nullptr) return nullptr;
     maps_.fetch_add(1, std::memory_order_relaxed);
     // The C library may have cleared what it had before.
-    release_map(map);
+    release(map, ThreadCache::map_layout());
     return map;
   }
 
@@ -151,7 +151,7 @@ class Threads {
       if (memory != nullptr) cache.sorted.set_map(nullptr);
     }
     if (memory == nullptr) return;
-    release_map(memory);
+    release(memory, ThreadCache::map_layout());
     auto* const map = static_cast<SpareMap*>(memory);
     {
       const std::lock_guard lock(registry_mutex_);
@@ -256,13 +256,20 @@ class Threads {
     maps_.fetch_sub(1, std::memory_order_relaxed);
   }
 
-  /// Gives the pages of a map that is all zero back to the system, which brings them all zero.
-  static void release_map(void* map) noexcept {
+  /// Gives the whole pages of a block of the backend's back to the system. What was zero is again.
+  static void release(void* memory, Layout layout) noexcept {
     if (!Heap::purges_pages()) return;
-    const auto begin = reinterpret_cast<std::uintptr_t>(map);
+    const auto begin = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t first = page_up(begin);
-    const std::uintptr_t end = (begin + ThreadCache::map_layout().size()) & ~(page_size - 1);
-    os::release(first, end - first);
+    const std::uintptr_t end = (begin + layout.size()) & ~(page_size - 1);
+    if (first < end) os::release(first, end - first);
+  }
+
+  /// Gives what the backend gave for a cache back to it; and before that its pages to the system,
+  /// for the C library keeps what was freed last in each of its arenas, up to several MiB.
+  static void give(void* memory, Layout layout) noexcept {
+    release(memory, layout);
+    Heap::backend().dealloc(memory, layout);
   }
 
   static Layout magazine_layout() noexcept {

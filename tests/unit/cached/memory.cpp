@@ -558,6 +558,35 @@ TEST_CASE("of blocks that do not fill their slabs no more lies idle than of othe
   CHECK(most <= total / 12);
 }
 
+TEST_CASE("threads that lived together leave little when they end, and nothing after a purge") {
+  if (!can_measure()) return;
+  constexpr std::ptrdiff_t many = 200;
+  Heap::purge();
+  const std::size_t begin = resident();
+  // So many that each arena of the C library serves several.
+  for (int generation = 0; generation < 3; ++generation) {
+    std::barrier freed(many);
+    std::vector<std::thread> threads;
+    for (std::ptrdiff_t i = 0; i < many; ++i) {
+      threads.emplace_back([&freed] {
+        std::array<void*, 4096> blocks{};
+        for (std::size_t size = 16; size <= 128; size += 16) {
+          for (void*& block : blocks) block = heap.alloc(layout(size));
+          for (void* const block : blocks) heap.dealloc(block, layout(size));
+        }
+        freed.arrive_and_wait();
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+  const std::size_t after = grown(begin);
+  Heap::purge();
+  const std::size_t purged = grown(begin);
+  MESSAGE("MiB at their end: ", after / MiB, ", and purged: ", purged / MiB);
+  CHECK(after < 26 * MiB);
+  CHECK(purged < 5 * MiB);
+}
+
 TEST_CASE("ten thousand threads leave nothing behind") {
   if (!can_measure()) return;
   const auto come_and_go = [](int count) {
