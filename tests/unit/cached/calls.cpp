@@ -61,7 +61,7 @@ Layout layout(std::size_t size) { return Layout::from_size_align_unchecked(size,
 bool can_count() {
   if (tests::plain_malloc()) {
     const std::size_t before = locked;
-    sysalloc::Cached<>::purge();
+    tests::Heap::purge();
     if (locked != before) return true;
   }
   tests::not_checked("how often locks are taken", "the functions of the C library are not counted");
@@ -91,8 +91,9 @@ std::size_t locks_to_free() {
 TEST_CASE(
     "who frees at random looks through its slabs no more often once there were many threads") {
   if (!can_count()) return;
-  const std::size_t alone = locks_to_free<tests::Heap<0>>();
-  using Heap = tests::Heap<1>;
+  const std::size_t alone = locks_to_free<tests::Heap>();
+  struct Other : tests::Backend {};
+  using Heap = sysalloc::Cached<Other>;
   constexpr std::ptrdiff_t many = 64;
   std::barrier together(many);
   std::vector<std::thread> threads;
@@ -112,7 +113,7 @@ TEST_CASE(
 
 TEST_CASE("a huge buffer that comes and goes does not have the C library look through its heap") {
 #if defined(__GLIBC__)
-  constexpr sysalloc::Cached<tests::Backend<struct Buffers>> heap;
+  constexpr tests::Heap heap;
   if (tests::under_valgrind()) {
     tests::not_checked("what is trimmed", "valgrind has a malloc of its own");
     return;

@@ -28,8 +28,7 @@ Layout layout(std::size_t size, std::size_t align = 8) {
   return Layout::from_size_align_unchecked(size, align);
 }
 
-struct Tag {};
-using Heap = sysalloc::Cached<tests::Backend<Tag>>;
+using tests::Heap;
 constexpr Heap heap;
 
 // System, but what is as large as a segment has a mapping to itself, which goes with it.

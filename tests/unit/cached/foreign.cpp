@@ -76,8 +76,7 @@ TEST_CASE("blocks of malloc and of System are freed by System") {
 }
 
 TEST_CASE("usable_size of what is not of the heap is 0") {
-  struct Tag {};
-  const Cached<tests::Backend<Tag>> heap;
+  const tests::Heap heap;
   void* const ptr = std::malloc(100);
   CHECK(heap.usable_size(ptr) == 0);
   CHECK(heap.usable_size(nullptr) == 0);

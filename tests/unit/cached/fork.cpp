@@ -25,9 +25,7 @@ using sysalloc::Layout;
 
 Layout layout(std::size_t size) { return Layout::from_size_align_unchecked(size, 8); }
 
-struct Tag {};
-using Backend = tests::Backend<Tag>;
-using Heap = sysalloc::Cached<Backend>;
+using tests::Heap;
 constexpr Heap heap;
 
 using Blocks = std::vector<std::pair<void*, std::size_t>>;
@@ -53,9 +51,9 @@ using Blocks = std::vector<std::pair<void*, std::size_t>>;
   return intact;
 }
 
-// Takes `children`, each of which purges the heap `H`: that ends it if it finds a block twice or
-// with the class of another. How many of them end so, or have something left that is not `well`.
-template <class H, class Well>
+// Takes `children`, each of which purges the heap: that ends it if it finds a block twice or with
+// the class of another. How many of them end so, or have something left that is not `well`.
+template <class Well>
 [[maybe_unused]] int children_that_end_badly(std::size_t children, Well well) {
   int faults = 0;
   for (; children != 0; --children) {
@@ -63,8 +61,8 @@ template <class H, class Well>
     if (child == 0) {
       alarm(120);
       tests::leaks_are_expected();
-      H::purge();
-      _exit(well(H::stats()) ? 0 : 1);
+      Heap::purge();
+      _exit(well(Heap::stats()) ? 0 : 1);
     }
     int status = -1;
     if (child < 0 || waitpid(child, &status, 0) != child || status != 0) ++faults;
@@ -74,12 +72,11 @@ template <class H, class Well>
 
 // As above, of those that lose more than `most` bytes: what was on its way at that instant is lost,
 // and counts as live.
-template <class H>
 [[maybe_unused]] int children_that_lose_more(std::size_t count, std::size_t most) {
-  return children_that_end_badly<H>(tests::emulated() ? 100 : tests::steps(count),
-                                    [most](const sysalloc::CachedStats& stats) {
-                                      return stats.cached == 0 && stats.live <= most;
-                                    });
+  return children_that_end_badly(tests::emulated() ? 100 : tests::steps(count),
+                                 [most](const sysalloc::CachedStats& stats) {
+                                   return stats.cached == 0 && stats.live <= most;
+                                 });
 }
 
 void check_ends_well(pid_t child) {
@@ -169,19 +166,18 @@ TEST_CASE("what a thread was giving back to the system is not lost to a child") 
 }
 
 TEST_CASE("slabs that a thread was taking apart are not lost to a child") {
-  using H = tests::Heap<3>;
   // Each has a slab of a unit to itself, and ten segments are full of them.
   constexpr std::size_t size = 60 << 10;
   std::vector<void*> blocks(640);
-  for (void*& block : blocks) block = H{}.alloc(layout(size));
-  const auto mapped = [] { return H::stats().mapped - H::stats().metadata; };
+  for (void*& block : blocks) block = heap.alloc(layout(size));
+  const auto mapped = [] { return Heap::stats().mapped - Heap::stats().metadata; };
   const std::size_t before = mapped();
   calls_before = 0;
   in_madvise = 0;
   held_in_madvise = true;
   std::atomic<bool> freed{false};
   std::thread other([&] {
-    for (void* const block : blocks) H{}.dealloc(block, layout(size));
+    for (void* const block : blocks) heap.dealloc(block, layout(size));
     freed = true;
   });
   while (in_madvise == 0 && !freed) std::this_thread::yield();
@@ -190,8 +186,8 @@ TEST_CASE("slabs that a thread was taking apart are not lost to a child") {
     alarm(120);
     tests::leaks_are_expected();
     held_in_madvise = false;
-    for (std::size_t left = blocks.size() - H::stats().live / size; left != 0; --left) {
-      if (H{}.alloc(layout(size)) == nullptr) _exit(2);
+    for (std::size_t left = blocks.size() - Heap::stats().live / size; left != 0; --left) {
+      if (heap.alloc(layout(size)) == nullptr) _exit(2);
     }
     _exit(mapped() <= before ? 0 : 1);
   }
@@ -199,10 +195,12 @@ TEST_CASE("slabs that a thread was taking apart are not lost to a child") {
   held_in_madvise = false;
   other.join();
   check_ends_well(child);
-  tests::check_nothing_is_held<H>();
+  tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("handlers of a fork allocate") {
+  // The heap registers its own at its first use, which here is not in the middle of a fork.
+  heap.dealloc(heap.alloc(layout(8)), layout(8));
   alarm(120);
   handler_allocates = true;
   const pid_t child = fork();
@@ -252,9 +250,6 @@ TEST_CASE("a child taken while another thread's bin moves from one array to the 
   tests::not_checked("fork", "g++ 12's AddressSanitizer does not take its own locks at a fork");
 #else
   namespace c = sysalloc::detail::cached;
-  // A heap that nothing else in this program uses.
-  using Own = sysalloc::Cached<tests::Backend<struct OwnTag>>;
-  constexpr Own own;
   constexpr std::size_t size = 32;
   constexpr c::SizeClass size_class = size / c::smallest_size;
   // So many that the second magazine has one more than it began with: each round below leaves it
@@ -266,21 +261,21 @@ TEST_CASE("a child taken while another thread's bin moves from one array to the 
   std::atomic<bool> stop{false};
   std::thread other([&] {
     std::vector<void*> blocks(edge);
-    for (void*& block : blocks) block = own.alloc(layout(size));
-    while (Own::stats().classes[size_class].blocks_cached != 0) {
-      blocks.push_back(own.alloc(layout(size)));
+    for (void*& block : blocks) block = heap.alloc(layout(size));
+    while (Heap::stats().classes[size_class].blocks_cached != 0) {
+      blocks.push_back(heap.alloc(layout(size)));
     }
-    for (std::size_t i = 0; i < edge; ++i) own.dealloc(blocks[i], layout(size));
+    for (std::size_t i = 0; i < edge; ++i) heap.dealloc(blocks[i], layout(size));
     std::array<void*, first + 2> top{};
     ready = true;
     while (!stop) {
-      for (void*& block : top) block = own.alloc(layout(size));
-      for (void* const block : top) own.dealloc(block, layout(size));
+      for (void*& block : top) block = heap.alloc(layout(size));
+      for (void* const block : top) heap.dealloc(block, layout(size));
     }
-    for (std::size_t i = edge; i < blocks.size(); ++i) own.dealloc(blocks[i], layout(size));
+    for (std::size_t i = edge; i < blocks.size(); ++i) heap.dealloc(blocks[i], layout(size));
   });
   while (!ready) std::this_thread::yield();
-  const int faults = children_that_lose_more<Own>(4000, 4 * edge * size);
+  const int faults = children_that_lose_more(4000, 4 * edge * size);
   stop = true;
   other.join();
   CHECK(faults == 0);
@@ -291,20 +286,18 @@ TEST_CASE("a child taken while another thread frees without sizes") {
 #if defined(__SANITIZE_ADDRESS__)
   tests::not_checked("fork", "g++ 12's AddressSanitizer does not take its own locks at a fork");
 #else
-  using Own = sysalloc::Cached<tests::Backend<struct UnsizedTag>>;
-  constexpr Own own;
   std::atomic<bool> ready{false};
   std::atomic<bool> stop{false};
   std::thread other([&] {
     tests::Random random(tests::seed());
     while (!stop) {
-      own.dealloc_unsized(own.alloc(layout(16 + random() % 2000)), 8);
+      heap.dealloc_unsized(heap.alloc(layout(16 + random() % 2000)), 8);
       ready = true;
     }
   });
   while (!ready) std::this_thread::yield();
   // At most one refill is on its way.
-  const int faults = children_that_lose_more<Own>(3000, std::size_t{256} << 10);
+  const int faults = children_that_lose_more(3000, std::size_t{256} << 10);
   stop = true;
   other.join();
   CHECK(faults == 0);
@@ -364,8 +357,6 @@ TEST_CASE("what another thread was taking apart or making is whole in the child"
 #if defined(__SANITIZE_ADDRESS__)
   tests::not_checked("fork", "g++ 12's AddressSanitizer does not take its own locks at a fork");
 #else
-  struct OwnTag {};
-  using Own = sysalloc::Cached<tests::Backend<OwnTag>>;
   std::atomic<bool> ready{false};
   std::atomic<bool> stop{false};
   // Spans of 5 to 15 units, which come and go.
@@ -373,10 +364,10 @@ TEST_CASE("what another thread was taking apart or making is whole in the child"
     tests::Random random(tests::seed());
     while (!stop) {
       const Layout each = layout((std::size_t{300} << 10) + random() % 9 * 80'000);
-      void* const first = Own{}.alloc(each);
-      void* const second = Own{}.alloc(each);
-      Own{}.dealloc(first, each);
-      Own{}.dealloc(second, each);
+      void* const first = heap.alloc(each);
+      void* const second = heap.alloc(each);
+      heap.dealloc(first, each);
+      heap.dealloc(second, each);
       ready = true;
     }
   });
@@ -391,7 +382,7 @@ TEST_CASE("what another thread was taking apart or making is whole in the child"
   while (!ready) std::this_thread::yield();
   const std::size_t children = tests::under_valgrind() ? 5 : tests::emulated() ? 100 : 1000;
   // A block that was on its way to the program counts as live, and holds its segment.
-  const int faults = children_that_end_badly<Own>(children, [](const sysalloc::CachedStats& stats) {
+  const int faults = children_that_end_badly(children, [](const sysalloc::CachedStats& stats) {
     return stats.live != 0 || stats.mapped == stats.metadata;
   });
   stop = true;

@@ -17,8 +17,8 @@
 namespace {
 
 using sysalloc::Layout;
+using tests::Backend;
 using tests::Heap;
-using tests::Tag;
 
 constexpr std::size_t MiB = std::size_t{1} << 20;
 constexpr std::size_t page = 4096;
@@ -30,8 +30,7 @@ Layout layout(std::size_t size, std::size_t align = 8) {
 }  // namespace
 
 TEST_CASE("a block that shrinks by less than half stays where it is") {
-  using H = Heap<0>;
-  const H heap;
+  const Heap heap;
   constexpr std::size_t size = 8 * MiB;
   void* const ptr = heap.alloc(layout(size));
   REQUIRE(ptr != nullptr);
@@ -42,9 +41,9 @@ TEST_CASE("a block that shrinks by less than half stays where it is") {
     CAPTURE(next);
     CHECK(heap.realloc(ptr, layout(now), next) == ptr);
     now = next;
-    CHECK(H::stats().live == (now + page - 1) / page * page);
-    CHECK(heap.usable_size(ptr) == H::stats().live);
-    CHECK(H::stats().mapped == tests::Backend<Tag<0>>::bytes());
+    CHECK(Heap::stats().live == (now + page - 1) / page * page);
+    CHECK(heap.usable_size(ptr) == Heap::stats().live);
+    CHECK(Heap::stats().mapped == Backend::bytes());
   }
   CHECK(tests::holds_words(ptr, now / 8 * 8, 1));
   // And back, with the room that it had.
@@ -53,33 +52,31 @@ TEST_CASE("a block that shrinks by less than half stays where it is") {
   tests::fill_words(ptr, size, 2);
   CHECK(tests::holds_words(ptr, size, 2));
   // To much less it moves, so that the rest is free.
-  const std::size_t mapped = H::stats().mapped;
+  const std::size_t mapped = Heap::stats().mapped;
   void* const little = heap.realloc(ptr, layout(size), 2 * MiB);
   REQUIRE(little != nullptr);
-  CHECK(H::stats().mapped < mapped - 5 * MiB);
+  CHECK(Heap::stats().mapped < mapped - 5 * MiB);
   CHECK(tests::holds_words(little, 2 * MiB / 8 * 8, 2));
   heap.dealloc(little, layout(2 * MiB));
-  CHECK(H::stats().wrong_sizes == 0);
-  tests::check_nothing_is_held<H>();
+  CHECK(Heap::stats().wrong_sizes == 0);
+  tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("shrinking by little needs no memory") {
-  using H = Heap<1>;
-  const H heap;
+  const Heap heap;
   void* const ptr = heap.alloc(layout(8 * MiB));
   REQUIRE(ptr != nullptr);
-  tests::Backend<Tag<1>>::failing.fail_nth(1);
+  Backend::failing.fail_nth(1);
   const auto shrunk = heap.shrink(ptr, layout(8 * MiB), layout(6 * MiB));
-  tests::Backend<Tag<1>>::failing.fail_none();
+  Backend::failing.fail_none();
   REQUIRE(shrunk.has_value());
   CHECK(shrunk->data() == ptr);
   heap.dealloc(ptr, layout(6 * MiB));
-  tests::check_nothing_is_held<H>();
+  tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("a block that grows bit by bit is copied seldom, and keeps its contents") {
-  using H = Heap<2>;
-  const H heap;
+  const Heap heap;
   constexpr std::size_t step = 64 * 1024;
   std::size_t size = MiB + step;
   void* ptr = heap.alloc(layout(size));
@@ -96,15 +93,14 @@ TEST_CASE("a block that grows bit by bit is copied seldom, and keeps its content
   }
   // By a quarter at a time it is 16 times as large after 13.
   CHECK(moves <= 13);
-  CHECK(H::stats().live == size);
+  CHECK(Heap::stats().live == size);
   heap.dealloc(ptr, layout(size));
-  CHECK(H::stats().wrong_sizes == 0);
-  tests::check_nothing_is_held<H>();
+  CHECK(Heap::stats().wrong_sizes == 0);
+  tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("grow_zeroed clears what was there before") {
-  using H = Heap<3>;
-  const H heap;
+  const Heap heap;
   void* ptr = heap.alloc(layout(8 * MiB));
   REQUIRE(ptr != nullptr);
   tests::fill_words(ptr, 8 * MiB, 1);
@@ -117,12 +113,11 @@ TEST_CASE("grow_zeroed clears what was there before") {
   CHECK(zero);
   CHECK(tests::holds_words(ptr, 5 * MiB + 8, 1));
   heap.dealloc(ptr, layout(7 * MiB));
-  tests::check_nothing_is_held<H>();
+  tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("a new alignment is kept") {
-  using H = Heap<4>;
-  const H heap;
+  const Heap heap;
   for (std::size_t align = 8; align <= 4 * MiB; align *= 8) {
     CAPTURE(align);
     void* const ptr = heap.alloc(layout(3 * MiB));
@@ -134,32 +129,29 @@ TEST_CASE("a new alignment is kept") {
     CHECK(tests::holds_words(next, (3 * MiB - page) / 8 * 8, align));
     heap.dealloc(next, layout(3 * MiB - page, align));
   }
-  CHECK(H::stats().wrong_sizes == 0);
-  tests::check_nothing_is_held<H>();
+  CHECK(Heap::stats().wrong_sizes == 0);
+  tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("to grow it does without more room where there is none") {
-  using Budget = tests::LimitedBackend<Tag<5>>;
-  using H = sysalloc::Cached<Budget>;
-  const H heap;
+  const Heap heap;
   void* const ptr = heap.alloc(layout(8 * MiB));
   REQUIRE(ptr != nullptr);
-  Budget::limited.set_limit(Budget::limited.used() + 10 * MiB);
+  Backend::limited.set_limit(Backend::limited.used() + 10 * MiB);
   void* const next = heap.realloc(ptr, layout(8 * MiB), 9 * MiB);
   REQUIRE(next != nullptr);
   CHECK(heap.realloc(next, layout(9 * MiB), 18 * MiB) == nullptr);
   tests::fill_words(next, 9 * MiB, 1);
   CHECK(tests::holds_words(next, 9 * MiB, 1));
   heap.dealloc(next, layout(9 * MiB));
-  CHECK(H::stats().live == 0);
+  CHECK(Heap::stats().live == 0);
 }
 
 TEST_CASE("what a deallocation asks of the system in vain leaves errno as it was") {
 #if defined(_WIN32)
   tests::not_checked("errno", "System frees with functions of Windows, which know nothing of it");
 #else
-  using H = Heap<6>;
-  const H heap;
+  const Heap heap;
   constexpr std::size_t size = 40 * MiB;
   void* const ptr = heap.alloc(layout(size));
   REQUIRE(ptr != nullptr);

@@ -27,12 +27,11 @@ constexpr std::size_t sorted = c::Sorted::most_used * c::unit_size / size + 128;
 
 Layout layout(std::size_t bytes) { return Layout::from_size_align_unchecked(bytes, 8); }
 
-template <class H>
 std::vector<void*> build(std::size_t count, std::size_t bytes = size) {
   std::vector<void*> blocks(count);
   std::size_t failed = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    blocks[i] = H{}.alloc(layout(bytes));
+    blocks[i] = Heap{}.alloc(layout(bytes));
     if (blocks[i] == nullptr) {
       ++failed;
     } else {
@@ -44,7 +43,6 @@ std::vector<void*> build(std::size_t count, std::size_t bytes = size) {
 }
 
 // Frees them in random order, each with what was written to it.
-template <class H>
 void destroy(std::vector<void*>& blocks, tests::Random& random, std::size_t bytes = size) {
   std::vector<std::size_t> order(blocks.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -52,25 +50,21 @@ void destroy(std::vector<void*>& blocks, tests::Random& random, std::size_t byte
   std::size_t spoilt = 0;
   for (const std::size_t i : order) {
     if (!tests::holds_words(blocks[i], bytes, i)) ++spoilt;
-    H{}.dealloc(blocks[i], layout(bytes));
+    Heap{}.dealloc(blocks[i], layout(bytes));
   }
   CHECK(spoilt == 0);
 }
 
-template <class H>
-sysalloc::CachedStats::Class class_of_blocks() {
-  return H::stats().classes[size / 16];
-}
+sysalloc::CachedStats::Class class_of_blocks() { return Heap::stats().classes[size / 16]; }
 
 TEST_CASE("a small container that dies stays in the thread's cache, and is built from it again") {
-  using H = Heap<0>;
   tests::Random random(tests::seed());
-  std::vector<void*> first = build<H>(few);
-  destroy<H>(first, random);
-  CHECK(class_of_blocks<H>().blocks_cached >= few);
+  std::vector<void*> first = build(few);
+  destroy(first, random);
+  CHECK(class_of_blocks().blocks_cached >= few);
   for (int round = 0; round < 20; ++round) {
-    std::vector<void*> again = build<H>(few);
-    const auto now = class_of_blocks<H>();
+    std::vector<void*> again = build(few);
+    const auto now = class_of_blocks();
     CHECK(now.blocks_live == few);
     CHECK(now.blocks_cached < 1024);
     std::vector<void*> ordered = again;
@@ -81,16 +75,15 @@ TEST_CASE("a small container that dies stays in the thread's cache, and is built
     std::set_intersection(first.begin(), first.end(), ordered.begin(), ordered.end(),
                           std::back_inserter(common));
     CHECK(common.size() > few * 9 / 10);
-    destroy<H>(again, random);
+    destroy(again, random);
   }
-  tests::check_nothing_is_held<H>();
+  tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("what died in any order is built again in the order of addresses") {
-  using H = Heap<7>;
   tests::Random random(tests::seed());
   for (int round = 0; round < 10; ++round) {
-    std::vector<void*> blocks = build<H>(few);
+    std::vector<void*> blocks = build(few);
     // The first is of a fresh heap.
     std::size_t backwards = 0;
     for (std::size_t i = 1; i < few; ++i) {
@@ -98,205 +91,194 @@ TEST_CASE("what died in any order is built again in the order of addresses") {
     }
     // Those that the bin has at first are in no order.
     CHECK(backwards < 256);
-    destroy<H>(blocks, random);
+    destroy(blocks, random);
     // All in the thread: slabs give them in order, too.
-    CHECK(class_of_blocks<H>().blocks_cached >= few);
+    CHECK(class_of_blocks().blocks_cached >= few);
   }
-  tests::check_nothing_is_held<H>();
+  tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("blocks that are kept sorted are served to each class that they are of") {
-  using H = Heap<8>;
   tests::Random random(tests::seed());
   // The units of one class become those of another, since all goes in between.
   for (const std::size_t bytes : {32U, 48U, 1024U, 16U, 4096U, 48U, 32U}) {
     for (int round = 0; round < 4; ++round) {
-      std::vector<void*> blocks = build<H>(512 * 1024 / bytes, bytes);
-      destroy<H>(blocks, random, bytes);
-      CHECK(H::stats().classes[c::class_of(bytes)].blocks_live == 0);
+      std::vector<void*> blocks = build(512 * 1024 / bytes, bytes);
+      destroy(blocks, random, bytes);
+      CHECK(Heap::stats().classes[c::class_of(bytes)].blocks_live == 0);
     }
-    std::thread([] { H::purge(); }).join();
-    if (bytes == 1024) H::purge();
+    std::thread([] { Heap::purge(); }).join();
+    if (bytes == 1024) Heap::purge();
   }
-  tests::check_nothing_is_held<H>();
+  tests::check_nothing_is_held<Heap>();
 }
 
 // Blocks that another thread allocates where this one sorted small ones.
-template <class H>
 std::vector<void*> others_where_sorted(tests::Random& random, std::size_t count,
                                        std::size_t bytes) {
-  std::vector<void*> blocks = build<H>(few);
-  destroy<H>(blocks, random);
+  std::vector<void*> blocks = build(few);
+  destroy(blocks, random);
   // All that was sorted is in use again, and then the other thread has its memory.
-  blocks = build<H>(few);
+  blocks = build(few);
   std::vector<void*> others;
   std::thread([&] {
-    for (void* const ptr : blocks) H{}.dealloc(ptr, layout(size));
-    H::purge();
-    others = build<H>(count, bytes);
+    for (void* const ptr : blocks) Heap{}.dealloc(ptr, layout(size));
+    Heap::purge();
+    others = build(count, bytes);
   }).join();
   return others;
 }
 
 TEST_CASE("where blocks were sorted lie others later that are not meant to be") {
-  using H = Heap<9>;
   tests::Random random(tests::seed());
   // Slabs of several units, and blocks that lie across where one ends.
   constexpr std::size_t other = 5 * 1024;
   for (int round = 0; round < 4; ++round) {
-    std::vector<void*> others = others_where_sorted<H>(random, 800, other);
+    std::vector<void*> others = others_where_sorted(random, 800, other);
     for (int again = 0; again < 2; ++again) {
-      destroy<H>(others, random, other);
-      CHECK(H::stats().classes[c::class_of(other)].blocks_live == 0);
-      others = build<H>(800, other);
+      destroy(others, random, other);
+      CHECK(Heap::stats().classes[c::class_of(other)].blocks_live == 0);
+      others = build(800, other);
     }
-    destroy<H>(others, random, other);
+    destroy(others, random, other);
   }
-  tests::check_nothing_is_held<H>();
+  tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("it stays while large blocks come and go that find their place without it") {
-  using H = Heap<5>;
   tests::Random random(tests::seed());
   // As a vector grows: each is freed when the next one is there.
   const auto grow = [] {
     void* last = nullptr;
     std::size_t last_size = 0;
     for (std::size_t bytes = 50'000; bytes < 1'000'000; bytes += bytes / 2) {
-      void* const next = H{}.alloc(layout(bytes));
+      void* const next = Heap{}.alloc(layout(bytes));
       CHECK(next != nullptr);
-      H{}.dealloc(last, layout(last_size));
+      Heap{}.dealloc(last, layout(last_size));
       last = next;
       last_size = bytes;
     }
-    H{}.dealloc(last, layout(last_size));
+    Heap{}.dealloc(last, layout(last_size));
   };
   // At first the heap grows, and before it does all goes that the thread keeps.
   for (int round = 0; round < 40; ++round) {
-    std::vector<void*> blocks = build<H>(few);
-    destroy<H>(blocks, random);
+    std::vector<void*> blocks = build(few);
+    destroy(blocks, random);
     grow();
-    if (round >= 20) CHECK(class_of_blocks<H>().blocks_cached >= few);
+    if (round >= 20) CHECK(class_of_blocks().blocks_cached >= few);
   }
-  tests::check_nothing_is_held<H>();
+  tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("of a container that is larger, no more stays than is kept sorted") {
-  using H = Heap<1>;
   tests::Random random(tests::seed());
   for (int round = 0; round < 5; ++round) {
-    std::vector<void*> blocks = build<H>(many);
-    destroy<H>(blocks, random);
-    const auto now = class_of_blocks<H>();
+    std::vector<void*> blocks = build(many);
+    destroy(blocks, random);
+    const auto now = class_of_blocks();
     CHECK(now.blocks_live == 0);
     CHECK(now.blocks_cached <= sorted);
   }
-  tests::check_nothing_is_held<H>();
+  tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("a number of blocks that goes up and down about where an array ends") {
-  using H = Heap<2>;
   tests::Random random(tests::seed());
-  std::vector<void*> blocks = build<H>(few);
+  std::vector<void*> blocks = build(few);
   std::size_t spoilt = 0;
   // Any boundary is crossed many times in both directions: the block freed last comes back.
   while (!blocks.empty()) {
     for (std::size_t i = 1 + random() % 3; i != 0 && !blocks.empty(); --i) {
-      H{}.dealloc(blocks.back(), layout(size));
+      Heap{}.dealloc(blocks.back(), layout(size));
       blocks.pop_back();
     }
-    void* const one = H{}.alloc(layout(size));
-    void* const two = H{}.alloc(layout(size));
+    void* const one = Heap{}.alloc(layout(size));
+    void* const two = Heap{}.alloc(layout(size));
     if (one == two || one == nullptr || two == nullptr) ++spoilt;
-    H{}.dealloc(two, layout(size));
-    H{}.dealloc(one, layout(size));
-    if (H{}.alloc(layout(size)) != one) ++spoilt;
-    H{}.dealloc(one, layout(size));
+    Heap{}.dealloc(two, layout(size));
+    Heap{}.dealloc(one, layout(size));
+    if (Heap{}.alloc(layout(size)) != one) ++spoilt;
+    Heap{}.dealloc(one, layout(size));
   }
   CHECK(spoilt == 0);
-  CHECK(class_of_blocks<H>().blocks_live == 0);
-  tests::check_nothing_is_held<H>();
+  CHECK(class_of_blocks().blocks_live == 0);
+  tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("what small blocks leave is used for others before the heap grows") {
-  using H = Heap<3>;
   tests::Random random(tests::seed());
-  std::vector<void*> blocks = build<H>(few);
-  destroy<H>(blocks, random);
-  CHECK(class_of_blocks<H>().blocks_cached >= few);
+  std::vector<void*> blocks = build(few);
+  destroy(blocks, random);
+  CHECK(class_of_blocks().blocks_cached >= few);
   std::vector<void*> others;
-  for (int i = 0; i < 1024; ++i) others.push_back(H{}.alloc(layout(4096)));
-  CHECK(class_of_blocks<H>().blocks_cached < 1024);
-  for (void* const ptr : others) H{}.dealloc(ptr, layout(4096));
-  tests::check_nothing_is_held<H>();
+  for (int i = 0; i < 1024; ++i) others.push_back(Heap{}.alloc(layout(4096)));
+  CHECK(class_of_blocks().blocks_cached < 1024);
+  for (void* const ptr : others) Heap{}.dealloc(ptr, layout(4096));
+  tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("a thread that only frees keeps little of what others allocated") {
-  using H = Heap<4>;
   tests::Random random(tests::seed());
   // This thread has its cache first, so the other one takes from another shard.
-  std::vector<void*> blocks = build<H>(few);
+  std::vector<void*> blocks = build(few);
   std::thread([&] {
-    H{}.dealloc(H{}.alloc(layout(64)), layout(64));
-    destroy<H>(blocks, random);
-    const auto now = class_of_blocks<H>();
+    Heap{}.dealloc(Heap{}.alloc(layout(64)), layout(64));
+    destroy(blocks, random);
+    const auto now = class_of_blocks();
     CHECK(now.blocks_live == 0);
     CHECK(now.blocks_cached <= 2048);
   }).join();
-  tests::check_nothing_is_held<H>();
+  tests::check_nothing_is_held<Heap>();
 }
 
 }  // namespace
 
 TEST_CASE("what threads that ended continued their arrays in does not add up") {
-  using H = Heap<6>;
   tests::Random random(tests::seed());
   // The thread that takes their caches back has one, too.
-  std::vector<void*> own = build<H>(1);
+  std::vector<void*> own = build(1);
   const auto come_and_go = [&random] {
     std::thread([&random] {
-      std::vector<void*> blocks = build<H>(few);
-      destroy<H>(blocks, random);
+      std::vector<void*> blocks = build(few);
+      destroy(blocks, random);
     }).join();
-    H::purge();
+    Heap::purge();
   };
   come_and_go();
-  const std::size_t metadata = H::stats().metadata;
+  const std::size_t metadata = Heap::stats().metadata;
   for (int i = 0; i < 10; ++i) come_and_go();
-  CHECK(H::stats().metadata == metadata);
-  destroy<H>(own, random);
+  CHECK(Heap::stats().metadata == metadata);
+  destroy(own, random);
 }
 
 TEST_CASE("what many threads continued their arrays in goes back when they ended") {
-  using H = Heap<11>;
   constexpr std::ptrdiff_t threads = 64;
-  H::purge();
-  const std::size_t before = H::stats().metadata;
+  Heap::purge();
+  const std::size_t before = Heap::stats().metadata;
   std::barrier together(threads);
   std::vector<std::thread> all;
   for (std::ptrdiff_t i = 0; i < threads; ++i) {
     all.emplace_back([&together] {
       tests::Random random(tests::seed());
-      std::vector<void*> blocks = build<H>(few);
-      destroy<H>(blocks, random);
+      std::vector<void*> blocks = build(few);
+      destroy(blocks, random);
       together.arrive_and_wait();
     });
   }
   for (std::thread& thread : all) thread.join();
-  tests::check_nothing_is_held<H>();
+  tests::check_nothing_is_held<Heap>();
   // What describes slabs stays, and the page map.
   constexpr std::size_t slabs = threads * (few * size / c::unit_size + 1);
-  MESSAGE("KiB: ", before >> 10, ", ", H::stats().metadata >> 10);
-  CHECK(H::stats().metadata - before <= slabs * 512 + 2 * sizeof(c::PageMap::Leaf));
+  MESSAGE("KiB: ", before >> 10, ", ", Heap::stats().metadata >> 10);
+  CHECK(Heap::stats().metadata - before <= slabs * 512 + 2 * sizeof(c::PageMap::Leaf));
 }
 
 TEST_CASE("a large block is not kept because small ones were sorted where it begins") {
-  using H = Heap<10>;
   tests::Random random(tests::seed());
   // Of three units, as it happens to begin where one of those is.
   constexpr std::size_t large = 3 * c::unit_size;
-  const std::vector<void*> others = others_where_sorted<H>(random, 20, large);
-  for (void* const ptr : others) H{}.dealloc(ptr, layout(large));
-  CHECK(H::stats().classes[c::class_of(large)].blocks_cached == 0);
-  tests::check_nothing_is_held<H>();
+  const std::vector<void*> others = others_where_sorted(random, 20, large);
+  for (void* const ptr : others) Heap{}.dealloc(ptr, layout(large));
+  CHECK(Heap::stats().classes[c::class_of(large)].blocks_cached == 0);
+  tests::check_nothing_is_held<Heap>();
 }

@@ -110,10 +110,9 @@ struct Block {
 };
 
 // Blocks whose array is resident from the start, so that it is no part of what is measured.
-template <class Allocator>
-class BlocksOf {
+class Blocks {
  public:
-  explicit BlocksOf(std::size_t most) : blocks_(std::make_unique<Block[]>(most)), most_(most) {}
+  explicit Blocks(std::size_t most) : blocks_(std::make_unique<Block[]>(most)), most_(most) {}
 
   // Sizes from 16 bytes to 64 KiB, evenly by their logarithm.
   void fill(std::size_t bytes, tests::Random& random) {
@@ -124,7 +123,7 @@ class BlocksOf {
 
   // One of `size` bytes, every page written to. False without memory.
   bool add(std::size_t size) {
-    auto* const ptr = static_cast<std::byte*>(Allocator{}.alloc(layout(size)));
+    auto* const ptr = static_cast<std::byte*>(heap.alloc(layout(size)));
     if (ptr == nullptr) return false;
     for (std::size_t i = 0; i < size; i += 64) ptr[i] = std::byte{1};
     blocks_[count_++] = {ptr, size};
@@ -138,7 +137,7 @@ class BlocksOf {
       std::swap(blocks_[random() % count_], blocks_[count_ - 1]);
       const Block& block = blocks_[--count_];
       live_ -= block.size;
-      Allocator{}.dealloc(block.ptr, layout(block.size));
+      heap.dealloc(block.ptr, layout(block.size));
     }
   }
 
@@ -151,14 +150,12 @@ class BlocksOf {
   std::size_t count_ = 0;
   std::size_t live_ = 0;
 };
-using Blocks = BlocksOf<Heap>;
 
 // What the process has more than `begin`, in MiB for the messages.
 std::size_t grown(std::size_t begin) { return std::max(resident(), begin) - begin; }
 
 }  // namespace
 
-// First of all, while the heap has not been large.
 TEST_CASE("a small heap that is freed and built again and again stays resident") {
   if (!can_measure()) return;
   tests::Random random(tests::seed());
@@ -181,17 +178,14 @@ TEST_CASE("a small heap that is freed and built again and again stays resident")
   CHECK(kept - resident() >= bytes / 2);
 }
 
-// Before large blocks were freed: malloc then gives what was resident before.
 TEST_CASE("a slab comes into residence at once where there are many of its class, and not before") {
   if (!can_measure() || !can_populate()) return;
-  struct Tag {};
-  using Fresh = sysalloc::Cached<tests::Backend<Tag>>;
   constexpr std::size_t size = 128;
   constexpr std::size_t slab_size = 64 << 10;
   std::vector<std::byte*> blocks;
   std::vector<std::size_t> there;  // of each slab, when its first block is given out
   while (there.size() < 20) {
-    auto* const ptr = static_cast<std::byte*>(Fresh{}.alloc(layout(size)));
+    auto* const ptr = static_cast<std::byte*>(heap.alloc(layout(size)));
     REQUIRE(ptr != nullptr);
     if (reinterpret_cast<std::uintptr_t>(ptr) % slab_size == 0) there.push_back(pages_there(ptr));
     *ptr = std::byte{1};
@@ -199,7 +193,7 @@ TEST_CASE("a slab comes into residence at once where there are many of its class
   }
   CHECK(std::count(there.begin(), there.begin() + 4, 0) == 4);
   CHECK(std::count(there.begin() + 10, there.end(), 16) == 10);
-  for (std::byte* const ptr : blocks) Fresh{}.dealloc(ptr, layout(size));
+  for (std::byte* const ptr : blocks) heap.dealloc(ptr, layout(size));
 }
 
 TEST_CASE("a mixed heap of which nine tenths are freed at random, then all, then purged") {
@@ -302,11 +296,9 @@ TEST_CASE("a heap that several threads filled and another one frees") {
 
 TEST_CASE("the heap makes use of what lies idle before it grows") {
   if (!can_measure()) return;
-  // A heap that never held more: what lies idle is looked for where it grows beyond what it was.
-  struct Tag {};
-  using Fresh = sysalloc::Cached<tests::Backend<Tag>>;
-  BlocksOf<Fresh> blocks(6 * MiB / 1024);
-  BlocksOf<Fresh> others(7 * MiB / 64);
+  // What lies idle is looked for where the heap grows beyond what it was.
+  Blocks blocks(6 * MiB / 1024);
+  Blocks others(7 * MiB / 64);
   const std::size_t begin = resident();
   // A slab's worth of blocks of each of many classes, gone again.
   tests::Random random(tests::seed());
@@ -327,9 +319,7 @@ TEST_CASE("the heap makes use of what lies idle before it grows") {
 
 TEST_CASE("where sizes are mixed and blocks come and go, little is given back to be used again") {
   if (!can_measure()) return;
-  struct Tag {};
-  using Fresh = sysalloc::Cached<tests::Backend<Tag>>;
-  BlocksOf<Fresh> blocks(1 << 16);
+  Blocks blocks(1 << 16);
   tests::Random random(tests::seed());
   const long before = faults();
   std::size_t peak = 0;

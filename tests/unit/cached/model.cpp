@@ -203,9 +203,8 @@ void run() {
 TEST_CASE("over System") { run<sysalloc::Cached<>>(); }
 
 TEST_CASE("over a backend that cannot free without a size, and nothing is left behind") {
-  struct Tag {};
-  using Backend = tests::Backend<Tag>;
-  using Heap = sysalloc::Cached<Backend>;
+  using tests::Backend;
+  using tests::Heap;
   run<Heap>();
   CHECK(Heap::stats().live == 0);
   Heap::purge();

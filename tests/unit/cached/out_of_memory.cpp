@@ -24,6 +24,8 @@ namespace {
 
 using sysalloc::Cached;
 using sysalloc::Layout;
+using tests::Backend;
+using tests::Heap;
 
 struct Block {
   void* ptr;
@@ -45,7 +47,6 @@ std::vector<Layout> layouts() {
 
 // Allocates each layout a few times; resizes every third block. What fails is left out. Returns
 // whether every block held its contents and null was the only failure.
-template <class Heap>
 bool live_through(std::size_t& refused) {
   const Heap heap;
   std::vector<Block> blocks;
@@ -81,7 +82,6 @@ bool live_through(std::size_t& refused) {
 }
 
 // True when the heap holds nothing that it should not after everything was freed.
-template <class Heap, class Backend>
 bool is_clean() {
   Heap::purge();
   const sysalloc::CachedStats stats = Heap::stats();
@@ -104,15 +104,9 @@ int in_child(Work work) {
 #endif
 }
 
-struct Walked {};
-struct Shared {};
-struct Large {};
-
 }  // namespace
 
 TEST_CASE("each of the backend's allocations fails once, from the first one of a heap on") {
-  using Backend = tests::Backend<Walked>;
-  using Heap = Cached<Backend>;
   enum Status { ok, not_reached, corrupt, no_refusal, unclean, not_serving };
   std::size_t walked = 0;
   for (std::size_t n = 1;; ++n) {
@@ -120,13 +114,13 @@ TEST_CASE("each of the backend's allocations fails once, from the first one of a
       std::size_t refused = 0;
       const std::size_t failures = Backend::failing.failures();
       Backend::failing.fail_nth(n);
-      if (!live_through<Heap>(refused)) return corrupt;
+      if (!live_through(refused)) return corrupt;
       if (Backend::failing.failures() == failures) return not_reached;
-      if (!is_clean<Heap, Backend>()) return unclean;
+      if (!is_clean()) return unclean;
       // A thread that got no cache serves itself from slabs, so a refusal need not show.
       refused = 0;
-      if (!live_through<Heap>(refused) || refused != 0) return not_serving;
-      return is_clean<Heap, Backend>() ? ok : unclean;
+      if (!live_through(refused) || refused != 0) return not_serving;
+      return is_clean() ? ok : unclean;
     });
     if (status == not_reached) break;
     CAPTURE(n);
@@ -143,8 +137,6 @@ TEST_CASE("each of the backend's allocations fails once, from the first one of a
 }
 
 TEST_CASE("a share of the backend's allocations fails, for long") {
-  using Backend = tests::Backend<Shared>;
-  using Heap = Cached<Backend>;
   const std::uint64_t seed = tests::seed();
   INFO("SYSALLOC_TEST_SEED=" << seed);
   std::size_t held = 0;
@@ -154,14 +146,14 @@ TEST_CASE("a share of the backend's allocations fails, for long") {
   for (std::size_t round = 0; round < rounds; ++round) {
     std::size_t refused = 0;
     Backend::failing.fail_share(static_cast<double>(round % 10) / 10, seed + round);
-    const bool good = live_through<Heap>(refused);
+    const bool good = live_through(refused);
     CHECK(good);
     if (round % 10 == 9) CHECK(refused > 0);
     Backend::failing.fail_none();
     refused = 0;
-    CHECK(live_through<Heap>(refused));
+    CHECK(live_through(refused));
     CHECK(refused == 0);
-    CHECK(is_clean<Heap, Backend>());
+    CHECK(is_clean());
     // What it keeps for itself does not grow from round to round.
     if (round == rounds / 2) {
       held = Backend::bytes();
@@ -175,8 +167,7 @@ TEST_CASE("a share of the backend's allocations fails, for long") {
 }
 
 TEST_CASE("with no memory at all, every size is refused and contents stay") {
-  using Backend = tests::Backend<Large>;
-  const Cached<Backend> heap;
+  const Heap heap;
   void* const ptr = heap.alloc(layout(3 << 20));
   REQUIRE(ptr != nullptr);
   tests::fill_words(ptr, 3 << 20, 7);
@@ -193,7 +184,7 @@ TEST_CASE("with no memory at all, every size is refused and contents stay") {
   Backend::failing.fail_none();
   CHECK(tests::holds_words(ptr, 3 << 20, 7));
   heap.dealloc(ptr, layout(3 << 20));
-  CHECK(is_clean<Cached<Backend>, Backend>());
+  CHECK(is_clean());
 }
 
 TEST_CASE("sizes up to the largest fail cleanly") {
@@ -215,18 +206,10 @@ TEST_CASE("sizes up to the largest fail cleanly") {
   }
 }
 
-namespace {
-
-struct Budget {};
-using LimitedBackend = tests::LimitedBackend<Budget>;
-
-}  // namespace
-
 TEST_CASE("a budget is kept, and used again when blocks came back") {
-  using Heap = Cached<LimitedBackend>;
   const Heap heap;
   constexpr std::size_t budget = 32 << 20;
-  LimitedBackend::limited.set_limit(budget);
+  Backend::limited.set_limit(budget);
   for (const std::size_t size : {100, 3000, 50'000, 700'000, 3'000'000}) {
     CAPTURE(size);
     std::size_t first = 0;
@@ -236,7 +219,7 @@ TEST_CASE("a budget is kept, and used again when blocks came back") {
         tests::fill_words(ptr, size, blocks.size());
         blocks.push_back(ptr);
       }
-      CHECK(LimitedBackend::limited.used() <= budget);
+      CHECK(Backend::limited.used() <= budget);
       // Most of the budget is blocks.
       CHECK(blocks.size() * size > budget / 2);
       if (round == 0) first = blocks.size();
@@ -253,10 +236,9 @@ TEST_CASE("a budget is kept, and used again when blocks came back") {
 }
 
 TEST_CASE("what lies free in one part of the heap is there for every other") {
-  using Heap = Cached<LimitedBackend>;
   const Heap heap;
   constexpr std::size_t budget = 64 << 20;
-  LimitedBackend::limited.set_limit(budget);
+  Backend::limited.set_limit(budget);
   std::vector<void*> blocks;
   constexpr std::size_t size = 4096;
   for (std::size_t bytes = 0; bytes < 48 << 20; bytes += size) {
@@ -270,32 +252,27 @@ TEST_CASE("what lies free in one part of the heap is there for every other") {
   constexpr std::size_t large = 32 << 20;
   void* const ptr = heap.alloc(layout(large));
   CHECK(ptr != nullptr);
-  CHECK(LimitedBackend::limited.used() <= budget);
+  CHECK(Backend::limited.used() <= budget);
   if (ptr != nullptr) heap.dealloc(ptr, layout(large));
   Heap::purge();
 }
 
 namespace {
 
-// A heap whose backend gives what it has given so far, and no more.
-template <class Tag>
+// While there is one, the backend gives no more than it has given so far.
 struct Full {
-  using Backend = tests::LimitedBackend<Tag>;
-  using Heap = Cached<Backend>;
   Full() { Backend::limited.set_limit(Backend::limited.used()); }
   Full(const Full&) = delete;
   Full& operator=(const Full&) = delete;
   ~Full() { Backend::limited.set_limit(SIZE_MAX); }
 };
 
-template <class Heap>
 std::vector<void*> blocks_of(std::size_t size, std::size_t count) {
   std::vector<void*> blocks;
   while (blocks.size() < count) blocks.push_back(Heap{}.alloc(layout(size)));
   return blocks;
 }
 
-template <class Heap>
 void free_all(const std::vector<void*>& blocks, std::size_t size) {
   for (void* const ptr : blocks) Heap{}.dealloc(ptr, layout(size));
 }
@@ -303,30 +280,26 @@ void free_all(const std::vector<void*>& blocks, std::size_t size) {
 }  // namespace
 
 TEST_CASE("the last slab of one class, if empty, serves another where no segment goes back") {
-  struct Tag {};
-  using Heap = Full<Tag>::Heap;
-  const std::vector<void*> others = blocks_of<Heap>(2000, 50);
-  std::vector<void*> blocks = blocks_of<Heap>(64, 1000);
+  const std::vector<void*> others = blocks_of(2000, 50);
+  std::vector<void*> blocks = blocks_of(64, 1000);
   {
-    const Full<Tag> full;
+    const Full full;
     while (void* const ptr = Heap{}.alloc(layout(64))) blocks.push_back(ptr);
-    free_all<Heap>(others, 2000);
+    free_all(others, 2000);
     void* const ptr = Heap{}.alloc(layout(64));
     CHECK(ptr != nullptr);
     if (ptr != nullptr) blocks.push_back(ptr);
   }
-  free_all<Heap>(blocks, 64);
+  free_all(blocks, 64);
   tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("segments that hold nothing go back for what describes a slab") {
-  struct Tag {};
-  using Heap = Full<Tag>::Heap;
-  const std::vector<void*> others = blocks_of<Heap>(1 << 20, 12);
-  std::vector<void*> blocks = blocks_of<Heap>(16, 4096 * 110);
+  const std::vector<void*> others = blocks_of(1 << 20, 12);
+  std::vector<void*> blocks = blocks_of(16, 4096 * 110);
   {
-    const Full<Tag> full;
-    free_all<Heap>(others, 1 << 20);
+    const Full full;
+    free_all(others, 1 << 20);
     // More than one such chunk describes.
     bool served = true;
     for (std::size_t i = 0; served && i < 4096 * 130; ++i) {
@@ -336,14 +309,11 @@ TEST_CASE("segments that hold nothing go back for what describes a slab") {
     }
     CHECK(served);
   }
-  free_all<Heap>(blocks, 16);
+  free_all(blocks, 16);
   tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("segments that hold nothing go back for what describes a large block") {
-  struct Tag {};
-  using Backend = Full<Tag>::Backend;
-  using Heap = Full<Tag>::Heap;
   if (sizeof(void*) == 4) {
     tests::not_checked("what describes many large blocks",
                        "they need more addresses than there are");
@@ -355,7 +325,7 @@ TEST_CASE("segments that hold nothing go back for what describes a large block")
   bool served = true;
   for (std::size_t i = 0; served && i < 1100; ++i) {
     Backend::limited.set_limit(SIZE_MAX);
-    free_all<Heap>(blocks_of<Heap>(1 << 20, 4), 1 << 20);
+    free_all(blocks_of(1 << 20, 4), 1 << 20);
     Backend::limited.set_limit(Backend::limited.used() + (1 << 20) + (68 << 10) - 1);
     void* const ptr = Heap{}.alloc(layout(size));
     served = ptr != nullptr;
@@ -363,20 +333,17 @@ TEST_CASE("segments that hold nothing go back for what describes a large block")
   }
   CHECK(served);
   Backend::limited.set_limit(SIZE_MAX);
-  free_all<Heap>(blocks, size);
+  free_all(blocks, size);
   tests::check_nothing_is_held<Heap>();
 }
 
 TEST_CASE("the caches of threads that ended go back before an allocation fails") {
-  struct Tag {};
-  using Backend = Full<Tag>::Backend;
-  using Heap = Full<Tag>::Heap;
   constexpr std::size_t threads = 16;
   std::vector<std::thread> all;
   std::barrier together(threads);
   for (std::size_t i = 0; i < threads; ++i) {
     all.emplace_back([&together] {
-      free_all<Heap>(blocks_of<Heap>(64, 8000), 64);
+      free_all(blocks_of(64, 8000), 64);
       together.arrive_and_wait();
     });
   }

@@ -22,9 +22,8 @@ Layout layout(std::size_t size, std::size_t align = 8) {
   return Layout::from_size_align_unchecked(size, align);
 }
 
-struct Tag {};
-using Backend = tests::Backend<Tag>;
-using Heap = sysalloc::Cached<Backend>;
+using tests::Backend;
+using tests::Heap;
 constexpr Heap heap;
 
 // The bytes in size classes by their state, which must be all that the slabs hold.
@@ -45,7 +44,7 @@ TEST_CASE("a fresh heap holds nothing, and asking changes nothing") {
   CHECK(Backend::bytes() == 0);
 }
 
-TEST_CASE("what is live is what the test holds, class by class") {
+TEST_CASE("what is live is what the test holds, class by class, and purge gives everything back") {
   std::vector<std::pair<void*, Layout>> blocks;
   std::size_t live = 0;
   for (std::size_t i = 1; i < c::class_count; ++i) {
@@ -85,49 +84,46 @@ TEST_CASE("what is live is what the test holds, class by class") {
   CHECK(after.large == 0);
   CHECK(after.cached > 0);
   CHECK(after.mapped == Backend::bytes());
-}
 
-TEST_CASE("purge gives everything back but what describes the rest") {
+  // But what describes the rest.
   Heap::purge();
-  const CachedStats stats = Heap::stats();
-  CHECK(stats.cached == 0);
-  CHECK(stats.free == 0);
-  CHECK(stats.dirty == 0);
-  CHECK(stats.mapped == stats.metadata);
-  CHECK(stats.mapped == Backend::bytes());
-  CHECK(stats.metadata < 2 << 20);
+  const CachedStats purged = Heap::stats();
+  CHECK(purged.cached == 0);
+  CHECK(purged.free == 0);
+  CHECK(purged.dirty == 0);
+  CHECK(purged.mapped == purged.metadata);
+  CHECK(purged.mapped == Backend::bytes());
+  CHECK(purged.metadata < 2 << 20);
 }
 
 TEST_CASE("resident memory into which a block does not fit goes before other memory comes") {
-  struct Here {};
-  using Fresh = sysalloc::Cached<tests::Backend<Here>>;
   constexpr std::size_t gap = 3 * c::unit_size;
   constexpr std::size_t larger = 4 * c::unit_size;
   std::vector<void*> blocks(30);
-  for (void*& block : blocks) block = Fresh{}.alloc(layout(gap));
-  for (std::size_t i = 0; i < blocks.size(); i += 2) Fresh{}.dealloc(blocks[i], layout(gap));
+  for (void*& block : blocks) block = heap.alloc(layout(gap));
+  for (std::size_t i = 0; i < blocks.size(); i += 2) heap.dealloc(blocks[i], layout(gap));
   std::size_t dirty = blocks.size() / 2 * gap;
-  REQUIRE(Fresh::stats().dirty == dirty);
+  REQUIRE(Heap::stats().dirty == dirty);
   // But in all no more than an eighth of what was ever in use, in whole units.
   std::size_t left = blocks.size() * gap / 8 / c::unit_size * c::unit_size;
   for (std::size_t i = 0; i < 8; i += 2) {
-    blocks[i] = Fresh{}.alloc(layout(larger));
+    blocks[i] = heap.alloc(layout(larger));
     CHECK(blocks[i] != nullptr);
     const std::size_t goes = left < larger ? left : larger;
     left -= goes;
     dirty -= goes;
-    CHECK(Fresh::stats().dirty == dirty);
+    CHECK(Heap::stats().dirty == dirty);
   }
   CHECK(left == 0);
   // What fits still does.
-  void* const fits = Fresh{}.alloc(layout(gap));
-  CHECK(Fresh::stats().dirty == dirty - gap);
-  Fresh{}.dealloc(fits, layout(gap));
+  void* const fits = heap.alloc(layout(gap));
+  CHECK(Heap::stats().dirty == dirty - gap);
+  heap.dealloc(fits, layout(gap));
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    if (i % 2 == 1) Fresh{}.dealloc(blocks[i], layout(gap));
-    if (i % 2 == 0 && i < 8) Fresh{}.dealloc(blocks[i], layout(larger));
+    if (i % 2 == 1) heap.dealloc(blocks[i], layout(gap));
+    if (i % 2 == 0 && i < 8) heap.dealloc(blocks[i], layout(larger));
   }
-  CHECK(Fresh::stats().live == 0);
+  CHECK(Heap::stats().live == 0);
 }
 
 TEST_CASE("purge keeps the blocks") {
@@ -191,24 +187,21 @@ TEST_CASE("threads at work at the same time are counted, and their caches come b
 }
 
 TEST_CASE("a wrong size is repaired and counted") {
-  struct Wrong {};
-  using WrongHeap = sysalloc::Cached<tests::Backend<Wrong>>;
-  const WrongHeap wrong;
   const std::vector<std::pair<std::size_t, std::size_t>> sizes = {
       {100, 10}, {10, 100}, {100, 2 << 20}, {2 << 20, 100}, {2 << 20, 3 << 20}, {70'000, 8}};
   std::size_t count = 0;
   for (const auto& [size, said] : sizes) {
-    void* const ptr = wrong.alloc(layout(size));
+    void* const ptr = heap.alloc(layout(size));
     REQUIRE(ptr != nullptr);
-    wrong.dealloc(ptr, layout(said));
+    heap.dealloc(ptr, layout(said));
     ++count;
-    CHECK(WrongHeap::stats().wrong_sizes == count);
-    CHECK(WrongHeap::stats().live == 0);
+    CHECK(Heap::stats().wrong_sizes == count);
+    CHECK(Heap::stats().live == 0);
   }
   // Another size of the same class is none.
-  void* const ptr = wrong.alloc(layout(100));
-  wrong.dealloc(ptr, layout(98));
-  CHECK(WrongHeap::stats().wrong_sizes == count);
+  void* const ptr = heap.alloc(layout(100));
+  heap.dealloc(ptr, layout(98));
+  CHECK(Heap::stats().wrong_sizes == count);
 }
 
 TEST_CASE("what describes the slabs of one class serves others") {

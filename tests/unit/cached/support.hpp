@@ -24,17 +24,21 @@ namespace tests {
 
 using sysalloc::Layout;
 
-/// System with an account of what it gave, and failures on demand. Empty, with a state for each
-/// Tag: Cached has one heap for each backend type.
+/// System with a budget, none at first, an account of what it gave, and failures on demand.
+///
+/// Cached has one heap for each backend type, and each takes seconds to compile. So most programs
+/// have one, and a case that needs a fresh one has a process of its own (meson.build). Where a case
+/// needs two, a type derived from this has the other.
 ///
 /// It cannot free without a size, so Cached does not step aside for a memory checker: under one the
 /// heap itself is checked.
-template <class Tag>
 struct Backend {
-  static inline constinit const sysalloc::Counting<sysalloc::System> counting{};
-  static inline constinit const sysalloc::Failing<
-      sysalloc::ByRef<sysalloc::Counting<sysalloc::System>>>
-      failing{counting.by_ref()};
+  using Limited = sysalloc::Limited<sysalloc::System>;
+  using Counting = sysalloc::Counting<sysalloc::ByRef<Limited>>;
+  using Failing = sysalloc::Failing<sysalloc::ByRef<Counting>>;
+  static inline constinit const Limited limited{};
+  static inline constinit const Counting counting{limited.by_ref()};
+  static inline constinit const Failing failing{counting.by_ref()};
 
   void* alloc(Layout layout) const noexcept {
     void* const ptr = failing.alloc(layout);
@@ -51,19 +55,7 @@ struct Backend {
   static std::size_t blocks() { return counting.stats().blocks_live; }
 };
 
-/// A heap for each test, that of Backend<Tag<N>>.
-template <int N>
-struct Tag {};
-template <int N>
-using Heap = sysalloc::Cached<Backend<Tag<N>>>;
-
-/// System with a budget for each Tag; none at first.
-template <class Tag>
-struct LimitedBackend {
-  static inline constinit const sysalloc::Limited<sysalloc::System> limited{};
-  void* alloc(Layout layout) const noexcept { return limited.alloc(layout); }
-  void dealloc(void* ptr, Layout layout) const noexcept { limited.dealloc(ptr, layout); }
-};
+using Heap = sysalloc::Cached<Backend>;
 
 /// What SYSALLOC_TEST_SEED says, or the same every time.
 inline std::uint64_t seed() {

@@ -26,9 +26,8 @@ Layout layout(std::size_t size, std::size_t align = 8) {
   return Layout::from_size_align_unchecked(size, align);
 }
 
-struct Tag {};
-using Backend = tests::Backend<Tag>;
-using Heap = sysalloc::Cached<Backend>;
+using tests::Backend;
+using tests::Heap;
 constexpr Heap heap;
 
 std::atomic<int> faults{0};

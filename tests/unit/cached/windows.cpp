@@ -18,8 +18,7 @@ using sysalloc::Layout;
 
 Layout layout(std::size_t size) { return Layout::from_size_align_unchecked(size, 8); }
 
-struct Tag {};
-using Heap = sysalloc::Cached<tests::Backend<Tag>>;
+using tests::Heap;
 constexpr Heap heap;
 
 // Leaves some blocks of several sizes in the cache of the thread.
