@@ -22,7 +22,7 @@ namespace sysalloc::detail::cached {
 struct Deferred {
   static constexpr std::size_t count = 4;
   /// Blocks above this do not wait, so that what waits is little.
-  static constexpr std::size_t max_size = max_slab_size;
+  static constexpr std::size_t max_size = 32 * KiB;
   static constexpr ScaledClass max_class = scaled(class_of_slow(max_size));
 
   struct Taken {

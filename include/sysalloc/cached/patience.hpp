@@ -22,10 +22,18 @@ class Patience {
   struct Bounds {
     std::size_t first;
     std::size_t most;
+    /// Does what is given back a part at a time, and nothing brought back in between, count as
+    /// given once? Otherwise the limit is halved with each part, and where all is freed and built
+    /// again little is learned: what is left after a fall is little, too.
+    bool by_falls = false;
   };
 
   /// Notes that so much was given back.
   void gave(std::size_t amount, Bounds bounds) noexcept {
+    if (bounds.by_falls && given_ != 0 && !wasted_ && brought_ <= given_ / 8) {
+      given_ += amount;
+      return;
+    }
     wasted_in_a_row_ = wasted_ ? wasted_in_a_row_ + 1 : 0;
     // In parentheses, for <windows.h> has macros with the names of these functions.
     if (!wasted_) more_ = (std::max)(limit(bounds) / 2, bounds.first) - bounds.first;

@@ -56,6 +56,7 @@ struct alignas(64) Shard {
   std::size_t in_vain = 0;       // resident_free() when last there was hardly a whole page in it
   Patience patience;
   static constexpr Patience::Bounds patience_bounds{8 * MiB, few_slabs};
+  Patience tail_patience;
 
   std::size_t threads = 0;  // that take from here; guarded by the lock of the registry
 
@@ -93,11 +94,28 @@ struct alignas(64) Shard {
   }
 
   /// Notes that a slab of one block was made of resident memory, with `tail` bytes behind the block
-  /// that nobody uses. True when that comes to much in all, and those of this one should go: 64 KiB
-  /// and a header take two units.
+  /// that nobody uses. True when that comes to much in all, and those of this one should go, which
+  /// are not counted then: 64 KiB and a header take two units. The lock is held.
   [[nodiscard]] bool add_tail(std::size_t tail) noexcept {
-    tail_bytes += tail;
-    return tail_bytes > (std::max)(4 * MiB, slab_bytes / 32);
+    if (tail_bytes + tail <= tail_patience.limit(tail_bounds())) {
+      tail_bytes += tail;
+      return false;
+    }
+    tail_patience.gave(tail, tail_bounds());
+    return true;
+  }
+
+  /// Notes that such a slab is no more. What was given back of it is brought back soon, by what its
+  /// memory is used for next. The lock is held.
+  void forget_tail(Tail state, std::size_t tail) noexcept {
+    if (state == Tail::idle) tail_bytes -= tail;
+    if (state == Tail::given_back) tail_patience.brought(tail, tail_bounds());
+  }
+
+  /// Of what lies behind such blocks.
+  [[nodiscard]] Patience::Bounds tail_bounds() const noexcept {
+    const std::size_t first = (std::max)(4 * MiB, slab_bytes / 32);
+    return {.first = first, .most = (std::max)(first, slab_bytes / 5), .by_falls = true};
   }
 
   /// The bytes of slabs that are in no free block.

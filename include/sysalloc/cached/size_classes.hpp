@@ -34,8 +34,10 @@ inline constexpr std::size_t smallest_size = 16;
 inline constexpr std::size_t linear_limit = 128;
 inline constexpr std::size_t steps_shift = 3;
 inline constexpr std::size_t steps_per_doubling = std::size_t{1} << steps_shift;
-/// Blocks up to here share a slab; a whole one is at most 4 units.
-inline constexpr std::size_t max_slab_size = 32 * KiB;
+/// Blocks up to here share a slab; a whole one is at most 4 units. In slabs of their own they would
+/// leave a quarter of the unit and more to nobody, and that is given back and faulted in again when
+/// others have the unit.
+inline constexpr std::size_t max_slab_size = 48 * KiB;
 /// Blocks up to here have a size class; above they are large and come from the backend directly.
 inline constexpr std::size_t max_class_size = 1 * MiB;
 
@@ -103,6 +105,9 @@ constexpr ClassInfo class_info_of(std::size_t size) noexcept {
   std::size_t units = 1;
   if (size > max_slab_size) {
     units = (size + unit_size - 1) / unit_size;
+  } else if (size > unit_size / 2) {
+    // As few as leave no more than an eighth behind the last block.
+    while (units * unit_size % size > units * unit_size / 8) ++units;
   } else {
     // A word of the bitmap is 64 blocks: room for one where that is at most 4 units.
     while (units < 4 && units * unit_size / size < 64) units *= 2;

@@ -95,6 +95,13 @@ enum class SlabState : std::uint8_t {
   in_transit,  // out of that list while the system is called about its pages
 };
 
+/// What lies behind the block of a slab with one, up to the end of the last unit.
+enum class Tail : std::uint8_t {
+  untouched,   // or there is none
+  idle,        // resident: counted in Shard::tail_bytes
+  given_back,  // it was that
+};
+
 /// The descriptor of a slab, of a span with one block, or of a large block. Comes from the metadata
 /// of the heap, with room for the bitmap of its class behind it; is reused only where that is as
 /// long.
@@ -110,7 +117,7 @@ struct alignas(64) Slab : ListNode {
   };
   std::uint32_t owner;  // its shard and class; class 0 for a large block
   union {
-    bool has_idle_tail;    // is what lies behind its only block counted in Shard::tail_bytes?
+    Tail tail;
     std::uint16_t offset;  // of a large block: where it begins in what the backend gave
   };
   SlabState state;

@@ -64,7 +64,7 @@ class Slabs {
     if (slab == nullptr) slab = Heap::ask_again([&] { return new_slab(shard_index, c); });
     if (slab == nullptr) return 0;
     const ClassInfo& info = class_info[c];
-    if (slab->has_idle_tail) trim_tail(shard, *slab, info);
+    if (slab->tail == Tail::idle) trim_tail(shard, *slab, info);
     const std::size_t purged = slab->purged_bytes();
     if (will_fill) slab->populate();
     const std::lock_guard lock(shard.mutex);
@@ -251,9 +251,8 @@ class Slabs {
     {
       const std::lock_guard lock(shard.mutex);
       if (!shard.add_tail(tail)) return;
-      shard.tail_bytes -= tail;
     }
-    slab.has_idle_tail = false;
+    slab.tail = Tail::given_back;
     os::release(slab.base + info.size, tail);
   }
 
@@ -284,7 +283,8 @@ class Slabs {
     slab->size = info.units * unit_size;
     slab->state = SlabState::apart;
     const bool has_tail = info.blocks == 1 && info.size != slab->size;
-    slab->has_idle_tail = has_tail && span.dirty != 0 && Heap::purges_pages();
+    const bool is_idle = has_tail && span.dirty != 0 && Heap::purges_pages();
+    slab->tail = is_idle ? Tail::idle : Tail::untouched;
     slab->fill(info);
     if (Heap::purges_pages()) slab->mark_purged(info, span.dirty);
     Heap::map.set(span.base, info.units, c,
@@ -472,7 +472,7 @@ class Slabs {
     slab.state = SlabState::apart;
     --shard.slabs[c];
     shard.slab_bytes -= slab.size;
-    if (slab.has_idle_tail) shard.tail_bytes -= slab.size - info.size;
+    shard.forget_tail(slab.tail, slab.size - info.size);
     shard.forget_free(c, info.blocks, slab.purged_bytes());
     // What was free in it for nothing is so no more.
     shard.in_vain -= (std::min)(shard.in_vain, std::size_t{info.blocks} * info.size);
@@ -499,7 +499,7 @@ class Slabs {
 
   // The first is that of the program's first threads, often its only ones.
   static inline constinit std::array<SpanHeap, 8> span_heaps_{SpanHeap(
-      {.small = 16 * MiB / unit_size, .most = 32 * MiB / unit_size, .large = 8 * MiB / unit_size})};
+      {.small = 16 * MiB / unit_size, .most = 64 * MiB / unit_size, .large = 8 * MiB / unit_size})};
   static inline constinit Metadata metadata_{};
   static inline constinit std::array<Shard, shard_count> shards_{};
   static inline constinit std::atomic<std::size_t> shards_used_{0};  // so far

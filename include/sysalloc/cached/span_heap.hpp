@@ -407,7 +407,9 @@ class SpanHeap {
   }
 
   [[nodiscard]] Patience::Bounds bounds() const noexcept {
-    return {peak_units_ <= few_units ? idle_.small : idle_.large, idle_.most};
+    return {.first = peak_units_ <= few_units ? idle_.small : idle_.large,
+            .most = idle_.most,
+            .by_falls = peak_units_ <= 2 * few_units};
   }
 
   [[nodiscard]] std::size_t dirty_limit() const noexcept {

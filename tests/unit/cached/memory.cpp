@@ -105,8 +105,8 @@ std::size_t heap_bytes() {
 }
 
 struct Block {
-  std::byte* ptr;
-  std::size_t size;
+  std::byte* ptr = nullptr;
+  std::size_t size = 0;
 };
 
 // Blocks whose array is resident from the start, so that it is no part of what is measured.
@@ -178,6 +178,65 @@ TEST_CASE("a small heap that is freed and built again and again stays resident")
   CHECK(kept - resident() >= bytes / 2);
 }
 
+TEST_CASE("so does a larger one, of blocks of any size") {
+  if (!can_measure()) return;
+  tests::Random random(tests::seed());
+  constexpr std::size_t bytes = 40 * MiB;
+  Blocks blocks(bytes / 100);
+  long first = 0;
+  long last = 0;
+  for (int round = 0; round < 12; ++round) {
+    const long before = faults();
+    // Larger ones than fill() brings, too.
+    while (blocks.live() < bytes) REQUIRE(blocks.add(16 + random() % 100'000));
+    last = faults() - before;
+    if (round == 0) first = last;
+    blocks.shrink_to(0, random);
+  }
+  MESSAGE("page faults of the first time: ", first, ", of the last: ", last);
+  CHECK(first >= static_cast<long>(bytes / 4096 / 2));
+  CHECK(last <= first / 4);
+}
+
+namespace {
+
+// Page faults for each of `times` blocks of up to `most` bytes that are put in the place of others,
+// of which there are `count`; after as many that are not counted.
+double faults_of_replacing(std::size_t count, std::size_t most, std::size_t times) {
+  tests::Random random(tests::seed());
+  std::vector<Block> blocks(count);
+  long before = 0;
+  for (std::size_t i = 0; i < 2 * times; ++i) {
+    if (i == times) before = faults();
+    Block& block = blocks[random() % count];
+    if (block.ptr != nullptr) heap.dealloc(block.ptr, layout(block.size));
+    block.size = 16 + random() % most;
+    block.ptr = static_cast<std::byte*>(heap.alloc(layout(block.size)));
+    for (std::size_t j = 0; j < block.size; j += 4096) block.ptr[j] = std::byte{1};
+  }
+  const long in_all = faults() - before;
+  for (const Block& block : blocks) {
+    if (block.ptr != nullptr) heap.dealloc(block.ptr, layout(block.size));
+  }
+  return static_cast<double>(in_all) / static_cast<double>(times);
+}
+
+}  // namespace
+
+TEST_CASE("blocks of any size that come and go at random are not faulted in time and again") {
+  if (!can_measure()) return;
+  const double each = faults_of_replacing(500, 1'000'000, 20'000);
+  MESSAGE("page faults for each: ", each);
+  CHECK(each < 2);
+}
+
+TEST_CASE("nor is what lies behind those that do not fill their units") {
+  if (!can_measure()) return;
+  const double each = faults_of_replacing(2000, 100'000, 100'000);
+  MESSAGE("page faults for each: ", each);
+  CHECK(each < 0.4);
+}
+
 TEST_CASE("a slab comes into residence at once where there are many of its class, and not before") {
   if (!can_measure() || !can_populate()) return;
   constexpr std::size_t size = 128;
@@ -213,7 +272,7 @@ TEST_CASE("a mixed heap of which nine tenths are freed at random, then all, then
 
     blocks.shrink_to(blocks.count() / 10, random);
     const std::size_t after_most = grown(begin);
-    MESSAGE("live ", blocks.live() / MiB, " MiB, resident ", after_most / MiB, " MiB");
+    MESSAGE("live ", blocks.live() / 1024, " KiB, resident ", after_most / 1024, " KiB");
     CHECK(after_most <= blocks.live() * 8 / 5);
 
     blocks.shrink_to(0, random);
