@@ -118,6 +118,15 @@ bool product(std::size_t count, std::size_t size, std::size_t& bytes) noexcept {
   return false;
 }
 
+/// What a block that has room for `usable` bytes gets when it is to hold `size`. One that grows by
+/// little is read into, and grows again: it gets a quarter more, or it would be copied eight times
+/// for each doubling. Blocks above max_class_size get that from the heap.
+std::size_t with_room(std::size_t usable, std::size_t size) noexcept {
+  const bool grows_by_little = size > usable && size - usable <= usable / 8;
+  const bool is_medium = usable >= cached::unit_size / 2 && usable <= cached::max_class_size;
+  return grows_by_little && is_medium ? size + size / 4 : size;
+}
+
 /// A block of this heap that has room for `usable` bytes.
 void* resize(void* ptr, std::size_t usable, std::size_t size) noexcept {
   // A small block that is still half full stays: the next one would hardly be smaller, and what
@@ -125,7 +134,9 @@ void* resize(void* ptr, std::size_t usable, std::size_t size) noexcept {
   if (size <= usable && size > usable / 2 && usable <= cached::max_class_size) return ptr;
   const int before = errno;
   const Layout layout = Layout::from_size_align_unchecked(usable, System::min_align);
-  void* const moved = heap.realloc(ptr, layout, size);
+  const std::size_t roomy = with_room(usable, size);
+  void* moved = heap.realloc(ptr, layout, roomy);
+  if (moved == nullptr && roomy != size) moved = heap.realloc(ptr, layout, size);
   // Without memory for a smaller one it is the same one: programs do not expect that to fail.
   return with_errno(moved == nullptr && size <= usable ? ptr : moved, before);
 }

@@ -275,6 +275,30 @@ int main(void) {
 }
 """
 
+# How often a block moves that grows from 32 KiB to 1 MiB by 4 KiB at a time, and what it holds then.
+GROWS = r"""
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+int main(void) {
+  enum { step = 4096, first = 32 << 10, last = 1 << 20 };
+  char* block = memset(malloc(first), 0, first);
+  int moves = 0;
+  for (size_t size = first; size < last; size += step) {
+    const uintptr_t before = (uintptr_t)block;
+    block = realloc(block, size + step);
+    moves += (uintptr_t)block != before;
+    memset(block + size, (int)(size / step), step);
+  }
+  for (size_t size = first; size < last; ++size) {
+    if ((unsigned char)block[size] != (unsigned char)(size / step)) return 1;
+  }
+  printf("%d\n", moves);
+  return 0;
+}
+"""
+
 # A thread with a cancellation under way frees blocks of glibc's that lie where the heap had memory:
 # of the kind that ld.so and the C library allocated before the heap was there.
 CANCELLED = r"""
@@ -529,6 +553,10 @@ class Programs(support.TestCase):
 
     def test_a_block_shrinks_without_memory(self):
         self.assertEqual(self.check([self.c_program(SHRINKS)], env=self.env).stdout, "0\n")
+
+    def test_a_block_that_grows_bit_by_bit_is_copied_seldom(self):
+        # By a quarter at a time it is 32 times as large after 16.
+        self.assertLessEqual(int(self.check([self.c_program(GROWS)], env=self.env).stdout), 17)
 
     def test_no_thread_is_cancelled_in_free(self):
         result = self.check([self.c_program(CANCELLED)], env=self.env)
