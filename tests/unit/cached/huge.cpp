@@ -118,10 +118,8 @@ TEST_CASE("each of the backend's allocations fails once while it grows") {
     if (Moving::failing.failures() == failures) break;
     walked = n;
   }
-#if defined(__linux__)
-  // What describes it wherever it goes, and the block.
-  CHECK(walked == 3);
-#endif
+  // What describes it wherever it goes, and the block; or that alone.
+  CHECK(walked >= (sysalloc::detail::cached::os::realloc_moves_pages ? 3 : 1));
   tests::check_nothing_is_held<Heap>();
 }
 
