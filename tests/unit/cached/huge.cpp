@@ -10,10 +10,6 @@
 #include <sysalloc/limited.hpp>
 #include <sysalloc/system.hpp>
 
-#if !defined(_WIN32)
-#include <sys/resource.h>
-#endif
-
 #include "../support/bytes.hpp"
 #include "support.hpp"
 
@@ -173,17 +169,6 @@ struct Budget {
   }
 };
 
-// How often this process touched a page that was not there.
-[[maybe_unused]] long faults() {
-#if defined(_WIN32)
-  return 0;
-#else
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_minflt;
-#endif
-}
-
 }  // namespace
 
 TEST_CASE("it is never there twice") {
@@ -200,9 +185,9 @@ TEST_CASE("it is never there twice") {
   for (int i = 0; i < 8; ++i) {
     // Room for what is added, and for what describes it.
     Budget::limited.set_limit(Budget::limited.used() + step + 3 * MiB);
-    const long before = faults();
+    const long before = tests::page_faults();
     void* const grown = budget.realloc(ptr, layout(size), size + step);
-    touched += faults() - before;
+    touched += tests::page_faults() - before;
     REQUIRE(grown != nullptr);
     tests::fill_words(static_cast<std::byte*>(grown) + size, step, size);
     size += step;

@@ -23,7 +23,6 @@
 
 #if !defined(_WIN32)
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 #endif
 
@@ -48,17 +47,6 @@ std::size_t resident() {
   const int read = std::fscanf(file, "%zu %zu", &total, &pages);
   std::fclose(file);
   return read == 2 ? pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) : 0;
-#endif
-}
-
-// How often this process touched a page that was not there.
-long faults() {
-#if defined(_WIN32)
-  return 0;
-#else
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_minflt;
 #endif
 }
 
@@ -156,22 +144,36 @@ std::size_t grown(std::size_t begin) { return std::max(resident(), begin) - begi
 
 }  // namespace
 
-TEST_CASE("a small heap that is freed and built again and again stays resident") {
-  if (!can_measure()) return;
+namespace {
+
+// Page faults of building a heap of `bytes` in blocks that `add` adds one of, the first time and
+// the last of `rounds`; all of it is freed in between.
+template <class Add>
+std::pair<long, long> faults_of_building(std::size_t bytes, int rounds, Add add) {
   tests::Random random(tests::seed());
-  constexpr std::size_t bytes = 20 * MiB;
   Blocks blocks(bytes / 100);
   long first = 0;
   long last = 0;
-  for (int round = 0; round < 8; ++round) {
-    const long before = faults();
-    blocks.fill(bytes, random);
-    last = faults() - before;
+  for (int round = 0; round < rounds; ++round) {
+    const long before = tests::page_faults();
+    while (blocks.live() < bytes) REQUIRE(add(blocks, random));
+    last = tests::page_faults() - before;
     if (round == 0) first = last;
     blocks.shrink_to(0, random);
   }
   MESSAGE("page faults of the first time: ", first, ", of the last: ", last);
   CHECK(first >= static_cast<long>(bytes / 4096 / 2));
+  return {first, last};
+}
+
+}  // namespace
+
+TEST_CASE("a small heap that is freed and built again and again stays resident") {
+  if (!can_measure()) return;
+  constexpr std::size_t bytes = 20 * MiB;
+  const auto [first, last] = faults_of_building(bytes, 8, [](Blocks& blocks, auto& random) {
+    return blocks.add(tests::log_uniform(random, 16, 65536));
+  });
   CHECK(last <= first / 4);
   const std::size_t kept = resident();
   Heap::purge();
@@ -180,21 +182,9 @@ TEST_CASE("a small heap that is freed and built again and again stays resident")
 
 TEST_CASE("so does a larger one, of blocks of any size") {
   if (!can_measure()) return;
-  tests::Random random(tests::seed());
-  constexpr std::size_t bytes = 40 * MiB;
-  Blocks blocks(bytes / 100);
-  long first = 0;
-  long last = 0;
-  for (int round = 0; round < 12; ++round) {
-    const long before = faults();
-    // Larger ones than fill() brings, too.
-    while (blocks.live() < bytes) REQUIRE(blocks.add(16 + random() % 100'000));
-    last = faults() - before;
-    if (round == 0) first = last;
-    blocks.shrink_to(0, random);
-  }
-  MESSAGE("page faults of the first time: ", first, ", of the last: ", last);
-  CHECK(first >= static_cast<long>(bytes / 4096 / 2));
+  const auto [first, last] = faults_of_building(40 * MiB, 12, [](Blocks& blocks, auto& random) {
+    return blocks.add(16 + random() % 100'000);
+  });
   CHECK(last <= first / 4);
 }
 
@@ -207,14 +197,14 @@ double faults_of_replacing(std::size_t count, std::size_t most, std::size_t time
   std::vector<Block> blocks(count);
   long before = 0;
   for (std::size_t i = 0; i < 2 * times; ++i) {
-    if (i == times) before = faults();
+    if (i == times) before = tests::page_faults();
     Block& block = blocks[random() % count];
     if (block.ptr != nullptr) heap.dealloc(block.ptr, layout(block.size));
     block.size = 16 + random() % most;
     block.ptr = static_cast<std::byte*>(heap.alloc(layout(block.size)));
     for (std::size_t j = 0; j < block.size; j += 4096) block.ptr[j] = std::byte{1};
   }
-  const long in_all = faults() - before;
+  const long in_all = tests::page_faults() - before;
   for (const Block& block : blocks) {
     if (block.ptr != nullptr) heap.dealloc(block.ptr, layout(block.size));
   }
@@ -380,7 +370,7 @@ TEST_CASE("where sizes are mixed and blocks come and go, little is given back to
   if (!can_measure()) return;
   Blocks blocks(1 << 16);
   tests::Random random(tests::seed());
-  const long before = faults();
+  const long before = tests::page_faults();
   std::size_t peak = 0;
   for (int round = 0; round < 200; ++round) {
     for (const std::size_t wanted = blocks.live() + 1 * MiB; blocks.live() < wanted;) {
@@ -390,8 +380,8 @@ TEST_CASE("where sizes are mixed and blocks come and go, little is given back to
     blocks.shrink_to(blocks.count() * 3 / 5, random);
   }
   const long pages = static_cast<long>(peak / 4096);
-  MESSAGE("page faults: ", faults() - before, ", pages at the peak: ", pages);
-  CHECK(faults() - before <= 8 * pages);
+  MESSAGE("page faults: ", tests::page_faults() - before, ", pages at the peak: ", pages);
+  CHECK(tests::page_faults() - before <= 8 * pages);
   blocks.shrink_to(0, random);
 }
 
@@ -438,9 +428,9 @@ TEST_CASE("a heap that was large once keeps what is freed and built again, too")
   Heap::purge();
   frame(160 * MiB);
   for (int round = 0; round < 10; ++round) frame(24 * MiB);
-  const long before = faults();
+  const long before = tests::page_faults();
   for (int round = 0; round < 10; ++round) frame(24 * MiB);
-  const long more = faults() - before;
+  const long more = tests::page_faults() - before;
   MESSAGE("page faults of ten more times: ", more);
   // One for each block of a frame would be 384 each time.
   CHECK(more <= 400);

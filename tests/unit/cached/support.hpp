@@ -18,6 +18,10 @@
 #include <sysalloc/limited.hpp>
 #include <sysalloc/system.hpp>
 
+#if !defined(_WIN32)
+#include <sys/resource.h>
+#endif
+
 #include "../support/environment.hpp"
 
 namespace tests {
@@ -56,6 +60,17 @@ struct Backend {
 };
 
 using Heap = sysalloc::Cached<Backend>;
+
+/// How often this process touched a page that was not there; 0 where nobody counts that.
+inline long page_faults() {
+#if defined(_WIN32)
+  return 0;
+#else
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_minflt;
+#endif
+}
 
 /// What SYSALLOC_TEST_SEED says, or the same every time.
 inline std::uint64_t seed() {
