@@ -142,10 +142,6 @@ class Blocks {
 // What the process has more than `begin`, in MiB for the messages.
 std::size_t grown(std::size_t begin) { return std::max(resident(), begin) - begin; }
 
-}  // namespace
-
-namespace {
-
 // Page faults of building a heap of `bytes` in blocks that `add` adds one of, the first time and
 // the last of `rounds`; all of it is freed in between.
 template <class Add>
