@@ -186,6 +186,11 @@ class Heap {
   /// Are pages given back? Not where the system's are larger than ours.
   static bool purges_pages() noexcept { return purge_pages_.load(std::memory_order_relaxed); }
 
+  /// Are segments backed by huge pages? Only where the environment asks for it. It is the default of
+  /// many systems; but then a few blocks in a new segment take 2 MiB, and of what is given back
+  /// between blocks the system makes huge pages again some time later.
+  static bool huge_pages() noexcept { return huge_pages_.load(std::memory_order_relaxed); }
+
   /// Notes that the heap grew, and what the page map needs for that is there: memory that the C
   /// library takes from the system for itself alone, all zero, as long as it has heard of no larger
   /// block. Then it shall hear of one: twice what the heap serves by itself, so that it keeps what
@@ -242,11 +247,12 @@ class Heap {
     // First, for other threads are served meanwhile, and take locks.
     os::at_fork(lock_all, unlock_all, unlock_in_child);
     look_for_checkers();
+    huge_pages_.store(os::wants("SYSALLOC_HUGE_PAGES"), std::memory_order_relaxed);
     purge_pages_.store(os::real_page_size() == page_size, std::memory_order_relaxed);
     Threads::start();
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
-    if (os::wants_stats()) static_cast<void>(std::atexit(print_stats<Backend>));
+    if (os::wants("SYSALLOC_STATS")) static_cast<void>(std::atexit(print_stats<Backend>));
     // In a library that is at its end. Threads that used it may end after it.
     static_cast<void>(std::atexit(Threads::stop));
   }
@@ -288,6 +294,7 @@ class Heap {
   static inline constinit std::atomic<bool> bypass_{false};
   static inline constinit std::atomic<bool> has_segment_{false};
   static inline constinit std::atomic<bool> purge_pages_{false};
+  static inline constinit std::atomic<bool> huge_pages_{false};
   static inline constinit std::atomic<std::size_t> wrong_sizes_{0};
 };
 

@@ -5,6 +5,7 @@
 //   KeepErrno                what a deallocation leaves as it was
 //   release                  gives pages back
 //   populate                 brings pages into residence
+//   use_huge_pages           how large they are
 //   realloc_moves_pages      whether the C library's does not copy
 //   release_freed            has the C library do so
 //   expect_large_blocks      has it keep more
@@ -31,9 +32,9 @@
 
 namespace sysalloc::detail::cached::os {
 
-/// Does the environment ask for a table of statistics at exit?
-inline bool wants_stats() noexcept {
-  const char* const value = std::getenv("SYSALLOC_STATS");
+/// Does the environment have a variable of that name with the value 1?
+inline bool wants(const char* name) noexcept {
+  const char* const value = std::getenv(name);
   return value != nullptr && std::strcmp(value, "1") == 0;
 }
 

@@ -90,6 +90,19 @@ inline bool populate(std::uintptr_t address, std::size_t size) noexcept {
   return false;
 }
 
+/// Has the system back whole pages with huge ones where it can, or never, whatever its default is
+/// (madvise(2), MADV_HUGEPAGE). Only advice; costs a system call.
+inline void use_huge_pages(std::uintptr_t address, std::size_t size, bool huge) noexcept {
+#if defined(MADV_HUGEPAGE)
+  const KeepErrno keep;
+  madvise(reinterpret_cast<void*>(address), size, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+#else
+  static_cast<void>(address);
+  static_cast<void>(size);
+  static_cast<void>(huge);
+#endif
+}
+
 /// Does realloc have the system move the pages of a block that is as large as that C libraries map
 /// it for itself alone (mremap(2))?
 #if defined(__linux__)

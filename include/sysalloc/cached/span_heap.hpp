@@ -380,6 +380,7 @@ class SpanHeap {
       if (segment != nullptr) spare_.push_front(segment);
       return false;
     }
+    os::use_huge_pages(base, segment_size, Heap::huge_pages());
     Heap::map.set(base, segment_units, kind_free, kind_free, nullptr);
     *segment = Segment{};
     segment->in_dirty.segment = segment;

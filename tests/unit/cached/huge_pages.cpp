@@ -1,0 +1,127 @@
+// Huge pages: they back the heap where SYSALLOC_HUGE_PAGES=1 is in the environment, and nowhere
+// else, also where the system would use them of itself.
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <cinttypes>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <sysalloc/cached.hpp>
+#include <sysalloc/system.hpp>
+
+#include "support.hpp"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#if defined(MADV_HUGEPAGE)
+
+namespace {
+
+using sysalloc::Layout;
+
+constexpr std::size_t page_size = 4096;
+constexpr std::size_t huge_page_size = std::size_t{2} << 20;
+
+// As on a system that uses huge pages wherever it can.
+void ask_for_huge_pages(void* ptr, std::size_t size) {
+  const auto first = (reinterpret_cast<std::uintptr_t>(ptr) + page_size - 1) & ~(page_size - 1);
+  const auto end = (reinterpret_cast<std::uintptr_t>(ptr) + size) & ~(page_size - 1);
+  if (first < end) madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
+}
+
+struct OfHugePages {
+  void* alloc(Layout layout) const noexcept {
+    void* const ptr = sysalloc::System{}.alloc(layout);
+    if (ptr != nullptr) ask_for_huge_pages(ptr, layout.size());
+    return ptr;
+  }
+  void dealloc(void* ptr, Layout layout) const noexcept { sysalloc::System{}.dealloc(ptr, layout); }
+};
+
+// How many of the pages from `begin` on are there.
+std::size_t pages_there(std::byte* begin, std::size_t size) {
+  std::array<unsigned char, huge_page_size / page_size> there{};
+  mincore(begin, size, there.data());
+  return static_cast<std::size_t>(std::ranges::count_if(there, [](int page) { return page & 1; }));
+}
+
+// Does the system bring the others, too, when the first page of a huge one is touched?
+bool has_huge_pages() {
+  if (!tests::plain_malloc() || tests::emulated()) return false;
+  constexpr std::size_t size = 2 * huge_page_size;
+  void* const map =
+      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (map == MAP_FAILED) return false;
+  ask_for_huge_pages(map, size);
+  const auto address = reinterpret_cast<std::uintptr_t>(map);
+  auto* const huge =
+      static_cast<std::byte*>(map) + (huge_page_size - address % huge_page_size) % huge_page_size;
+  *huge = std::byte{1};
+  const std::size_t there = pages_there(huge, huge_page_size);
+  munmap(map, size);
+  return there == huge_page_size / page_size;
+}
+
+// May the system back the memory at `ptr` with huge pages, since it was asked to (VmFlags in
+// proc_pid_smaps(5))? Not whether it does, for it may have none left.
+bool may_be_huge(const void* ptr) {
+  std::FILE* const file = std::fopen("/proc/self/smaps", "r");
+  if (file == nullptr) return false;
+  std::array<char, 4096> line{};
+  bool is_here = false;
+  bool may_be = false;
+  while (std::fgets(line.data(), static_cast<int>(line.size()), file) != nullptr) {
+    std::uintptr_t from = 0;
+    std::uintptr_t to = 0;
+    if (std::sscanf(line.data(), "%" SCNxPTR "-%" SCNxPTR, &from, &to) == 2) {
+      const auto address = reinterpret_cast<std::uintptr_t>(ptr);
+      is_here = from <= address && address < to;
+    } else if (is_here && std::strncmp(line.data(), "VmFlags:", 8) == 0) {
+      may_be = std::strstr(line.data(), " hg") != nullptr;
+    }
+  }
+  std::fclose(file);
+  return may_be;
+}
+
+}  // namespace
+
+TEST_CASE("huge pages back the heap where that is asked for, and nowhere else") {
+  if (!has_huge_pages()) {
+    tests::not_checked("huge pages", "a checker or emulator is at work, or the system has none");
+    return;
+  }
+  const bool asked = std::getenv("SYSALLOC_HUGE_PAGES") != nullptr;
+  constexpr sysalloc::Cached<OfHugePages> heap;
+  // 4 MiB, and so a whole huge page, wherever they begin. Each has a unit to itself.
+  constexpr std::size_t size = std::size_t{64} << 10;
+  constexpr auto layout = Layout::from_size_align_unchecked(size, 8);
+  std::array<std::byte*, 64> blocks{};
+  for (std::byte*& block : blocks) {
+    block = static_cast<std::byte*>(heap.alloc(layout));
+    REQUIRE(block != nullptr);
+    *block = std::byte{1};
+  }
+  std::size_t there = 0;
+  for (std::byte* const block : blocks) {
+    there += pages_there(block, size);
+    CHECK(may_be_huge(block) == asked);
+  }
+  if (!asked) CHECK(there == blocks.size());
+  for (std::byte* const block : blocks) heap.dealloc(block, layout);
+}
+
+#else
+
+TEST_CASE("huge pages") {
+  tests::not_checked("huge pages", "the system knows of none that a program can ask for");
+}
+
+#endif
