@@ -118,6 +118,12 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     return put_if_of(ptr, detail::cached::scaled_class_of(size));
   }
 
+  /// As above, for a block that was allocated at a multiple of `align`.
+  [[nodiscard]] bool try_dealloc(void* ptr, std::size_t size, std::size_t align) const noexcept {
+    // An alignment that cannot be gives a class that is not the block's, or is its.
+    return put_if_of(ptr, detail::cached::scaled_class_of(size, align));
+  }
+
   /// Resizes a block to `new_size` bytes (not zero). Stays in place when the size class does.
   [[nodiscard]] void* realloc(void* ptr, Layout layout, std::size_t new_size) const noexcept {
     const auto new_layout = Layout::from_size_align(new_size, layout.align());
@@ -168,12 +174,6 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   static void at_load() noexcept { Heap::start_at_load(); }
 
   friend constexpr bool operator==(Cached, Cached) noexcept { return true; }
-
-  /// As above, for a block that was allocated at a multiple of `align`.
-  [[nodiscard]] bool try_dealloc(void* ptr, std::size_t size, std::size_t align) const noexcept {
-    // An alignment that cannot be gives a class that is not the block's, or is its.
-    return put_if_of(ptr, detail::cached::scaled_class_of(size, align));
-  }
 
  private:
   using Heap = detail::cached::Heap<Backend>;

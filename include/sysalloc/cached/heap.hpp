@@ -15,7 +15,7 @@
 // All state is constant-initialised and never destroyed, so the heap serves before main and after
 // it.
 //
-// Locks: one for each shard, for each span heap, for the metadata, and for the registry of threads.
+// Locks: one for the registry of threads, for each shard, for each span heap, and for the metadata.
 // None is taken while another is held, but in the fork handler, which takes all of them in that
 // order; and none is held while the backend or the system is called.
 //

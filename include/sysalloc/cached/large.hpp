@@ -130,7 +130,7 @@ class LargeBlocks {
     }
   }
 
-  /// The bytes that the block holds that begins at `ptr`; 0 when none does.
+  /// The bytes of the block in whose first unit `ptr` is; 0 when it is behind its end.
   static std::size_t usable_size(const void* ptr) noexcept {
     return is_behind(ptr) ? 0 : Heap::map.slab(ptr)->size;
   }

@@ -31,8 +31,8 @@ class Metadata {
     void* const chunk = backend.alloc(Layout::from_size_align_unchecked(chunk_size, align));
     if (chunk == nullptr) return nullptr;
     const std::lock_guard lock(mutex);
-    // Another thread may have brought one meanwhile; the rest of that is lost, a few KiB at most
-    // once for each thread that got here together.
+    // Another thread may have brought one meanwhile; the rest of that is lost, up to a chunk for
+    // each thread that got here together, of which next to nothing was touched.
     next_ = static_cast<std::byte*>(chunk);
     end_ = next_ + chunk_size;
     bytes_ += chunk_size;

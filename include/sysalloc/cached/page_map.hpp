@@ -2,9 +2,9 @@
 //
 // Two levels, an entry for each unit of 64 KiB. The root covers 48 bits of address and is part of
 // the program's zero-initialised data; a leaf covers 4 GiB and comes from the backend when the
-// first segment in its range does. On a 32-bit target that is one leaf. An entry is a class in one
-// byte (its own array, so that the map of a GiB of heap is 16 KiB and stays in the cache) and the
-// slab's descriptor.
+// first segment or large block in its range does. On a 32-bit target that is one leaf. An entry is
+// a class in one byte (its own array, so that the map of a GiB of heap is 16 KiB and stays in the
+// cache) and the slab's descriptor.
 //
 // Entries of a slab are written before any of its blocks is handed out, and cleared after all of
 // them came back. So a reader that holds a valid block sees a valid entry, and needs no more than
@@ -33,7 +33,7 @@ enum Kind : std::uint8_t {
   kind_interior = 254,  ///< a later unit of a span or a large block
   kind_free = 255,      ///< memory of this heap that holds no block
 };
-static_assert(class_count <= kind_gone);
+static_assert(class_count <= kind_gone, "a class is a byte, with some values left");
 
 class PageMap {
  public:

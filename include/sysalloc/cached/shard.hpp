@@ -43,9 +43,9 @@ struct alignas(64) Shard {
   Mutex mutex;
   std::array<List, class_count> partial{};                         // slabs with a free block
   std::array<ListNode*, 1 + Slab::length(class_info[1])> spare{};  // descriptors, by their length
-  std::array<std::uint32_t, class_count> slabs{};                  // with memory
+  std::array<std::uint32_t, class_count> slabs{};                  // of each class
   std::array<std::size_t, class_count> free{};                     // blocks free in them
-  std::size_t slab_bytes = 0;                                      // of the slabs with memory
+  std::size_t slab_bytes = 0;                                      // of all these
   std::size_t free_bytes = 0;                                      // of free blocks in slabs
   std::size_t purged_bytes = 0;  // of these, in pages that are not resident
   std::size_t tail_bytes = 0;    // of what lies behind blocks with a slab to themselves, resident

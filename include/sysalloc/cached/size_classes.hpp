@@ -44,7 +44,6 @@ inline constexpr std::size_t max_class_size = 1 * MiB;
 inline constexpr std::size_t linear_classes = linear_limit / smallest_size;
 inline constexpr std::size_t class_count =
     1 + linear_classes + steps_per_doubling * std::countr_zero(max_class_size / linear_limit);
-static_assert(class_count < 250, "the page map keeps a class in a byte, with some values left");
 
 /// The class of the smallest block that holds `size` bytes; 1 <= size <= max_class_size.
 constexpr SizeClass class_of_slow(std::size_t size) noexcept {

@@ -13,7 +13,7 @@
 // everything and then does nothing keeps that little resident, whatever it does not call. A free
 // segment without a dirty unit takes addresses alone, and stays until all shall go that can. While
 // the heap is small, what may lie idle is for patience to say (patience.hpp), and then the larger
-// of a floor and 1/64 of the most units that ever were in use.
+// of that and 1/64 of the most units that ever were in use.
 //
 // The lock is never held while the backend or the system is called: units in transit are in neither
 // word, so nobody can take them.
