@@ -125,6 +125,7 @@ class FillFlush {
     for (std::size_t i = 1; i < class_count; ++i) cache.set_capacity(static_cast<SizeClass>(i), 0);
     // All of this is zero by now, but for a cache that was copied by a fork in the middle of a
     // change.
+    cache.gives_up = false;
     cache.granted = cache.magazine_bytes = 0;
     cache.sorted.reset();
     cache.sorting.fill(false);

@@ -118,6 +118,7 @@ struct alignas(64) ThreadCache : Bins {
   Magazine* spare;             // magazines that are not in use, linked by `below`
   void* memory;                // that the backend gave for this
   std::uint16_t shard;
+  bool gives_up;          // is all of it on its way to the slabs?
   SizeClass next_victim;  // where the search for a class to shrink goes on
   SizeClass last_freed;   // the class from first_kept_class on that found no room last
 

@@ -75,9 +75,13 @@ class Threads {
     }
   }
 
-  /// Every block.
+  /// Every block. Nothing more where the thread is at it: what goes back to the slabs then may show
+  /// that others have much free, too, and threads may have small stacks.
   static void give_up_all() noexcept {
-    if (ThreadCache* const cache = own()) FillFlush::empty_all(*cache);
+    ThreadCache* const cache = own();
+    if (cache == nullptr || std::exchange(cache->gives_up, true)) return;
+    FillFlush::empty_all(*cache);
+    cache->gives_up = false;
   }
 
   /// Once, before any thread gets a cache.
