@@ -2,6 +2,7 @@
 // a child; what it wrote and how it ended is looked at here.
 
 #include <doctest/doctest.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -150,6 +151,30 @@ void check_twice_in_batch(const std::vector<std::byte*>& blocks, std::size_t siz
 }
 
 }  // namespace
+
+TEST_CASE("what is to be said is said in a thread that is being cancelled, too") {
+  // As large as that nothing else is looked at before the message.
+  constexpr std::size_t size = std::size_t{2} << 20;
+  std::byte* const ptr = alloc(size);
+  REQUIRE(ptr != nullptr);
+  const Ending twice = end_of([ptr] {
+    pthread_cancel(pthread_self());
+    heap.dealloc(ptr, layout(size));
+    heap.dealloc(ptr, layout(size));
+  });
+  CAPTURE(twice.text);
+  CHECK(twice.aborted());
+  CHECK(twice.says("sysalloc: block freed twice at " + address(ptr)));
+  const Ending table = end_of([] {
+    pthread_cancel(pthread_self());
+    sysalloc::print(Heap::stats());
+    _exit(42);
+  });
+  CAPTURE(table.text);
+  CHECK(table.status == 42);
+  CHECK(table.says("sysalloc: the heap of Cached"));
+  heap.dealloc(ptr, layout(size));
+}
 
 TEST_CASE("a block freed twice") {
   // 100 is one of many in a slab, 40,000 has a span to itself.
