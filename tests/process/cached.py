@@ -356,14 +356,40 @@ int main(int argc, char** argv) {
 }
 """
 
+# Uses the library time and again, and says by how many KiB the process grew each time.
+USES_AGAIN = r"""
+#include <dlfcn.h>
+#include <stdio.h>
+static long pages(void) {
+  long count = 0;
+  FILE* const file = fopen("/proc/self/statm", "r");
+  if (file == NULL || fscanf(file, "%ld", &count) != 1) return -1;
+  fclose(file);
+  return count;
+}
+int main(int argc, char** argv) {
+  long before = 0;
+  for (int i = 0; i < 20; ++i) {
+    void* const library = dlopen(argv[argc - 1], RTLD_NOW);
+    if (library == NULL) return 1;
+    ((void (*)(void))dlsym(library, "use"))();
+    if (dlclose(library) != 0) return 2;
+    if (i == 9) before = pages();
+  }
+  if (before <= 0) return 3;
+  printf("%ld\n", (pages() - before) / 10 * 4);
+  return 0;
+}
+"""
+
 
 class ClosedLibrary(support.TestCase):
-    def host_and_library(self):
+    def host_and_library(self, host=HOST):
         # Nothing that would keep it loaded, such as a C++ library of the host's.
         library = self.build("-shared", "-fPIC", "-O1", "-fvisibility=hidden",
                              "-static-libstdc++", "-static-libgcc",
                              self.write("library.cpp", LIBRARY), OBJECT, output="library.so")
-        host = self.build("-O1", "-Wl,--as-needed", "-x", "c", self.write("host.c", HOST))
+        host = self.build("-O1", "-Wl,--as-needed", "-x", "c", self.write("host.c", host))
         return [host, library]
 
     def test_thread_ends_after_it_is_gone(self):
@@ -371,6 +397,11 @@ class ClosedLibrary(support.TestCase):
 
     def test_no_key_for_data_of_threads_is_left(self):
         self.assertEqual(self.check([*self.host_and_library(), "2000"]).stdout, "it is gone\n")
+
+    def test_its_heap_goes_with_it(self):
+        grown = int(self.check(self.host_and_library(USES_AGAIN)).stdout)
+        # Not the 4 MiB that a heap takes at least.
+        self.assertLess(grown, 1024)
 
 
 PLUGIN = r"""

@@ -186,8 +186,8 @@ class Heap {
   /// Are pages given back? Not where the system's are larger than ours.
   static bool purges_pages() noexcept { return purge_pages_.load(std::memory_order_relaxed); }
 
-  /// Are segments backed by huge pages? Only where the environment asks for it. It is the default of
-  /// many systems; but then a few blocks in a new segment take 2 MiB, and of what is given back
+  /// Are segments backed by huge pages? Only where the environment asks for it. It is the default
+  /// of many systems; but then a few blocks in a new segment take 2 MiB, and of what is given back
   /// between blocks the system makes huge pages again some time later.
   static bool huge_pages() noexcept { return huge_pages_.load(std::memory_order_relaxed); }
 
@@ -253,8 +253,14 @@ class Heap {
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
     if (os::wants("SYSALLOC_STATS")) static_cast<void>(std::atexit(print_stats<Backend>));
-    // In a library that is at its end. Threads that used it may end after it.
-    static_cast<void>(std::atexit(Threads::stop));
+    static_cast<void>(std::atexit(at_end));
+  }
+
+  /// In a library that is at its end. Threads that used it may end after it; and what is free here
+  /// nobody else could give back to the backend.
+  SYSALLOC_COLD static void at_end() noexcept {
+    Threads::stop();
+    if (!os::stays_loaded()) purge();
   }
 
   SYSALLOC_COLD static void lock_all() noexcept {

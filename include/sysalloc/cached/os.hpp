@@ -16,6 +16,7 @@
 //   this_thread              tells threads apart
 //   is_single_threaded       where the system tells
 //   at_fork                  handlers, where there is fork
+//   stays_loaded             whether this code ends with the process
 //   PerThread                a pointer of each thread, and what happens to it when the thread ends
 
 #ifndef SYSALLOC_CACHED_OS_HPP_

@@ -18,6 +18,9 @@
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
+#if __has_include(<link.h>)
+#include <link.h>
+#endif
 #if __has_include(<sys/single_threaded.h>)
 #include <sys/single_threaded.h>
 #define SYSALLOC_HAS_SINGLE_THREADED
@@ -219,6 +222,27 @@ inline bool is_single_threaded() noexcept {
 /// Registers handlers for pthread_atfork(3). Where that fails, a child must not allocate.
 inline void at_fork(void (*before)(), void (*in_parent)(), void (*in_child)()) noexcept {
   pthread_atfork(before, in_parent, in_child);
+}
+
+/// Does this code stay until the process ends? That of the program does, and of the libraries of
+/// the override (override/meson.build); that of a library which a program loads may not.
+inline bool stays_loaded() noexcept {
+#if defined(SYSALLOC_OVERRIDE_SHARED) || !__has_include(<link.h>)
+  return true;
+#else
+  // Asked of the program alone, which comes first (dl_iterate_phdr(3)).
+  const auto has = [](dl_phdr_info* info, std::size_t /*size*/, void* address) {
+    for (int i = 0; i < info->dlpi_phnum; ++i) {
+      const auto& part = info->dlpi_phdr[i];
+      const std::uintptr_t begin = info->dlpi_addr + part.p_vaddr;
+      const bool is_in = reinterpret_cast<std::uintptr_t>(address) - begin < part.p_memsz;
+      if (part.p_type == PT_LOAD && is_in) return 1;
+    }
+    return 2;
+  };
+  static constinit char here = 0;
+  return dl_iterate_phdr(has, &here) == 1;
+#endif
 }
 
 /// A pointer of each thread; Policy::none() until it is set. When a thread that has set it ends, it

@@ -74,6 +74,11 @@ inline bool is_single_threaded() noexcept { return false; }
 inline void at_fork(void (* /*before*/)(), void (* /*in_parent*/)(),
                     void (* /*in_child*/)()) noexcept {}
 
+/// Does this code stay until the process ends? That of a DLL does not always; but when it goes the
+/// process may be at its end, and other threads with it, in the middle of what they held a lock
+/// for.
+inline bool stays_loaded() noexcept { return true; }
+
 /// A slot for a pointer in each thread, null until it is set, and what is called with the pointer
 /// when a thread ends in which it is not null. Constant-initialised and never destroyed.
 class ThreadSlot {

@@ -56,8 +56,7 @@ std::size_t pages_there(std::byte* begin, std::size_t size) {
 bool has_huge_pages() {
   if (!tests::plain_malloc() || tests::emulated()) return false;
   constexpr std::size_t size = 2 * huge_page_size;
-  void* const map =
-      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const map = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (map == MAP_FAILED) return false;
   ask_for_huge_pages(map, size);
   const auto address = reinterpret_cast<std::uintptr_t>(map);
