@@ -186,9 +186,9 @@ class Heap {
   /// Are pages given back? Not where the system's are larger than ours.
   static bool purges_pages() noexcept { return purge_pages_.load(std::memory_order_relaxed); }
 
-  /// Are segments backed by huge pages? Only where the environment asks for it. It is the default
-  /// of many systems; but then a few blocks in a new segment take 2 MiB, and of what is given back
-  /// between blocks the system makes huge pages again some time later.
+  /// Does the environment ask for huge pages? Otherwise the heap has none while it is small, though
+  /// they are the default of many systems: a few blocks in a new segment would take 2 MiB, and of
+  /// what is given back between blocks the system makes huge pages again some time later.
   static bool huge_pages() noexcept { return huge_pages_.load(std::memory_order_relaxed); }
 
   /// Notes that the heap grew, and what the page map needs for that is there: memory that the C

@@ -43,6 +43,10 @@ inline constexpr std::size_t segment_size = segment_units * unit_size;
 inline constexpr std::size_t max_span_units = max_class_size / unit_size;
 /// A heap that never used more is small.
 inline constexpr std::size_t few_units = 64 * MiB / unit_size;
+/// So many segments are kept from huge pages where nobody asks for any: a GiB. By that each becomes
+/// a mapping of its own, of which Linux has no more than 65,530 (vm.max_map_count in proc(5)); and
+/// of a larger heap it is little that huge pages waste.
+inline constexpr std::size_t few_segments = 1024 * MiB / segment_size;
 /// What is given back in a heap's whole life for spans that do not fit between others.
 inline constexpr std::size_t most_instead = 3 * MiB / unit_size;
 
@@ -364,8 +368,10 @@ class SpanHeap {
     if (memory == nullptr) return false;
     const auto base = reinterpret_cast<std::uintptr_t>(memory);
     Segment* segment = nullptr;
+    bool is_of_few = false;
     {
       const std::lock_guard lock(mutex);
+      is_of_few = segments_ < few_segments;
       if (!spare_.empty()) {
         segment = static_cast<Segment*>(spare_.next);
         segment->unlink();
@@ -380,7 +386,8 @@ class SpanHeap {
       if (segment != nullptr) spare_.push_front(segment);
       return false;
     }
-    os::use_huge_pages(base, segment_size, Heap::huge_pages());
+    const bool huge = Heap::huge_pages();
+    if (huge || is_of_few) os::use_huge_pages(base, segment_size, huge);
     Heap::map.set(base, segment_units, kind_free, kind_free, nullptr);
     *segment = Segment{};
     segment->in_dirty.segment = segment;

@@ -1,5 +1,5 @@
-// Huge pages: they back the heap where SYSALLOC_HUGE_PAGES=1 is in the environment, and nowhere
-// else, also where the system would use them of itself.
+// Huge pages: they back the first GiB of a heap where SYSALLOC_HUGE_PAGES=1 is in the environment,
+// and nowhere else, also where the system would use them of itself.
 
 #include <doctest/doctest.h>
 
@@ -13,6 +13,7 @@
 #include <cstring>
 #include <sysalloc/cached.hpp>
 #include <sysalloc/system.hpp>
+#include <vector>
 
 #include "support.hpp"
 
@@ -92,28 +93,38 @@ bool may_be_huge(const void* ptr) {
 
 }  // namespace
 
-TEST_CASE("huge pages back the heap where that is asked for, and nowhere else") {
+TEST_CASE("huge pages back a small heap where that is asked for, and nowhere else") {
   if (!has_huge_pages()) {
     tests::not_checked("huge pages", "a checker or emulator is at work, or the system has none");
     return;
   }
   const bool asked = std::getenv("SYSALLOC_HUGE_PAGES") != nullptr;
   constexpr sysalloc::Cached<OfHugePages> heap;
-  // 4 MiB, and so a whole huge page, wherever they begin. Each has a unit to itself.
+  // Each has a unit to itself.
   constexpr std::size_t size = std::size_t{64} << 10;
   constexpr auto layout = Layout::from_size_align_unchecked(size, 8);
-  std::array<std::byte*, 64> blocks{};
-  for (std::byte*& block : blocks) {
-    block = static_cast<std::byte*>(heap.alloc(layout));
+  const auto alloc = [&] {
+    auto* const block = static_cast<std::byte*>(heap.alloc(layout));
     REQUIRE(block != nullptr);
+    return block;
+  };
+  // 4 MiB, and so a whole huge page, wherever they begin.
+  std::vector<std::byte*> blocks(64);
+  std::size_t there = 0;
+  for (std::byte*& block : blocks) {
+    block = alloc();
     *block = std::byte{1};
   }
-  std::size_t there = 0;
   for (std::byte* const block : blocks) {
     there += pages_there(block, size);
     CHECK(may_be_huge(block) == asked);
   }
   if (!asked) CHECK(there == blocks.size());
+  // A large one has what the system gives, and no mapping for each segment.
+  if (sizeof(void*) >= 8) {
+    while (blocks.size() * size <= std::size_t{1} << 30) blocks.push_back(alloc());
+    CHECK(may_be_huge(blocks.back()));
+  }
   for (std::byte* const block : blocks) heap.dealloc(block, layout);
 }
 
