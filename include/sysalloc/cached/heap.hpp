@@ -186,10 +186,12 @@ class Heap {
   /// Are pages given back? Not where the system's are larger than ours.
   static bool purges_pages() noexcept { return purge_pages_.load(std::memory_order_relaxed); }
 
-  /// Does the environment ask for huge pages? Otherwise the heap has none while it is small, though
-  /// they are the default of many systems: a few blocks in a new segment would take 2 MiB, and of
-  /// what is given back between blocks the system makes huge pages again some time later.
-  static bool huge_pages() noexcept { return huge_pages_.load(std::memory_order_relaxed); }
+  /// Is the heap to have no huge pages while it is small? They are the default of many systems. But
+  /// then a few blocks in a new segment take 2 MiB, and of what is given back between blocks the
+  /// system makes huge pages again some time later.
+  static bool refuses_huge_pages() noexcept {
+    return !takes_huge_pages_.load(std::memory_order_relaxed);
+  }
 
   /// Notes that the heap grew, and what the page map needs for that is there: memory that the C
   /// library takes from the system for itself alone, all zero, as long as it has heard of no larger
@@ -247,7 +249,7 @@ class Heap {
     // First, for other threads are served meanwhile, and take locks.
     os::at_fork(lock_all, unlock_all, unlock_in_child);
     look_for_checkers();
-    huge_pages_.store(os::wants("SYSALLOC_HUGE_PAGES"), std::memory_order_relaxed);
+    takes_huge_pages_.store(os::wants("SYSALLOC_HUGE_PAGES"), std::memory_order_relaxed);
     purge_pages_.store(os::real_page_size() == page_size, std::memory_order_relaxed);
     Threads::start();
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
@@ -300,7 +302,7 @@ class Heap {
   static inline constinit std::atomic<bool> bypass_{false};
   static inline constinit std::atomic<bool> has_segment_{false};
   static inline constinit std::atomic<bool> purge_pages_{false};
-  static inline constinit std::atomic<bool> huge_pages_{false};
+  static inline constinit std::atomic<bool> takes_huge_pages_{false};
   static inline constinit std::atomic<std::size_t> wrong_sizes_{0};
 };
 

@@ -5,7 +5,7 @@
 //   KeepErrno                what a deallocation leaves as it was
 //   release                  gives pages back
 //   populate                 brings pages into residence
-//   use_huge_pages           how large they are
+//   refuse_huge_pages        how large they are not to be
 //   realloc_moves_pages      whether the C library's does not copy
 //   release_freed            has the C library do so
 //   expect_large_blocks      has it keep more

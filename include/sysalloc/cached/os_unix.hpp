@@ -93,16 +93,15 @@ inline bool populate(std::uintptr_t address, std::size_t size) noexcept {
   return false;
 }
 
-/// Has the system back whole pages with huge ones where it can, or never, whatever its default is
-/// (madvise(2), MADV_HUGEPAGE). Only advice; costs a system call.
-inline void use_huge_pages(std::uintptr_t address, std::size_t size, bool huge) noexcept {
-#if defined(MADV_HUGEPAGE)
+/// Has the system back whole pages with no huge ones, whatever its default is (MADV_NOHUGEPAGE in
+/// madvise(2)). Only advice; costs a system call.
+inline void refuse_huge_pages(std::uintptr_t address, std::size_t size) noexcept {
+#if defined(MADV_NOHUGEPAGE)
   const KeepErrno keep;
-  madvise(reinterpret_cast<void*>(address), size, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  madvise(reinterpret_cast<void*>(address), size, MADV_NOHUGEPAGE);
 #else
   static_cast<void>(address);
   static_cast<void>(size);
-  static_cast<void>(huge);
 #endif
 }
 

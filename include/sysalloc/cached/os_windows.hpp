@@ -31,9 +31,8 @@ void release(std::uintptr_t address, std::size_t size) noexcept;
 /// Brings pages into residence. Nothing here does that for less than page faults: false.
 inline bool populate(std::uintptr_t /*address*/, std::size_t /*size*/) noexcept { return false; }
 
-/// Has the system back memory with huge pages, or never. Nothing here does so without being asked.
-inline void use_huge_pages(std::uintptr_t /*address*/, std::size_t /*size*/,
-                           bool /*huge*/) noexcept {}
+/// Has the system back memory with no huge pages. It does not unless it is asked to.
+inline void refuse_huge_pages(std::uintptr_t /*address*/, std::size_t /*size*/) noexcept {}
 
 /// Does realloc have the system move the pages of a large block? HeapReAlloc copies.
 inline constexpr bool realloc_moves_pages = false;

@@ -43,7 +43,7 @@ inline constexpr std::size_t segment_size = segment_units * unit_size;
 inline constexpr std::size_t max_span_units = max_class_size / unit_size;
 /// A heap that never used more is small.
 inline constexpr std::size_t few_units = 64 * MiB / unit_size;
-/// So many segments are kept from huge pages where nobody asks for any: a GiB. By that each becomes
+/// So many segments are kept from huge pages: a GiB. By that each becomes
 /// a mapping of its own, of which Linux has no more than 65,530 (vm.max_map_count in proc(5)); and
 /// of a larger heap it is little that huge pages waste.
 inline constexpr std::size_t few_segments = 1024 * MiB / segment_size;
@@ -386,8 +386,7 @@ class SpanHeap {
       if (segment != nullptr) spare_.push_front(segment);
       return false;
     }
-    const bool huge = Heap::huge_pages();
-    if (huge || is_of_few) os::use_huge_pages(base, segment_size, huge);
+    if (is_of_few && Heap::refuses_huge_pages()) os::refuse_huge_pages(base, segment_size);
     Heap::map.set(base, segment_units, kind_free, kind_free, nullptr);
     *segment = Segment{};
     segment->in_dirty.segment = segment;

@@ -1,5 +1,5 @@
-// Huge pages: they back the first GiB of a heap where SYSALLOC_HUGE_PAGES=1 is in the environment,
-// and nowhere else, also where the system would use them of itself.
+// Huge pages: where the system uses them of itself, they back the first GiB of a heap only with
+// SYSALLOC_HUGE_PAGES=1 in the environment.
 
 #include <doctest/doctest.h>
 
@@ -93,12 +93,12 @@ bool may_be_huge(const void* ptr) {
 
 }  // namespace
 
-TEST_CASE("huge pages back a small heap where that is asked for, and nowhere else") {
+TEST_CASE("huge pages back a small heap where the environment allows it, and nowhere else") {
   if (!has_huge_pages()) {
     tests::not_checked("huge pages", "a checker or emulator is at work, or the system has none");
     return;
   }
-  const bool asked = std::getenv("SYSALLOC_HUGE_PAGES") != nullptr;
+  const bool allowed = std::getenv("SYSALLOC_HUGE_PAGES") != nullptr;
   constexpr sysalloc::Cached<OfHugePages> heap;
   // Each has a unit to itself.
   constexpr std::size_t size = std::size_t{64} << 10;
@@ -117,9 +117,9 @@ TEST_CASE("huge pages back a small heap where that is asked for, and nowhere els
   }
   for (std::byte* const block : blocks) {
     there += pages_there(block, size);
-    CHECK(may_be_huge(block) == asked);
+    CHECK(may_be_huge(block) == allowed);
   }
-  if (!asked) CHECK(there == blocks.size());
+  if (!allowed) CHECK(there == blocks.size());
   // A large one has what the system gives, and no mapping for each segment.
   if (sizeof(void*) >= 8) {
     while (blocks.size() * size <= std::size_t{1} << 30) blocks.push_back(alloc());
