@@ -12,7 +12,7 @@
 //
 // So this code runs inside of whatever the C library does: before any constructor, in the middle of
 // pthread_setspecific, in the last breath of a thread. What Cached does about that is said in
-// cached/threads.hpp.
+// cached/heap.hpp, os_unix.hpp (PerThread) and threads.hpp.
 
 #include <atomic>
 #include <bit>

@@ -1,10 +1,10 @@
 // Hints: the size class of a block in one load, for most blocks.
 //
 // What operator delete asks first. A table of one word for each unit of 4 GiB, which addresses that
-// are a multiple of 4 GiB apart share. A hint is the number of a unit plus a class, so one load
-// tells the class and whom it is true of, and a deallocation that knows the size checks both in one
-// comparison. A hint says nothing false; where it says nothing, or speaks of another unit, the page
-// map is asked (page_map.hpp).
+// are a multiple of 4 GiB apart share. A hint is the number of a unit plus a scaled class, so one
+// load tells the class and whom it is true of, and a deallocation that knows the size checks both
+// in one comparison. A hint says nothing false; where it says nothing, or speaks of another unit,
+// the page map is asked (page_map.hpp).
 //
 //   address   | number of the unit                | within the unit |
 //   index     | its lower 16 bits                 |

@@ -7,8 +7,9 @@
 // cache) and the slab's descriptor.
 //
 // Entries of a slab are written before any of its blocks is handed out, and cleared after all of
-// them came back. So a reader that holds a valid block sees a valid entry, and needs no more than
-// relaxed loads: what gave it the block ordered them. Leaves are never freed.
+// them came back. So a reader that holds a valid block sees a valid entry, whatever the order of
+// its loads: what gave it the block ordered them. Who comes to a descriptor through the unit of
+// another slab holds no block there, and needs acquire. Leaves are never freed.
 
 #ifndef SYSALLOC_CACHED_PAGE_MAP_HPP_
 #define SYSALLOC_CACHED_PAGE_MAP_HPP_

@@ -127,12 +127,16 @@ struct alignas(64) Shard {
     return free_bytes > purged_bytes ? free_bytes - purged_bytes : 0;
   }
 
+  /// Is hardly more in use than what a thread caches? That lies scattered where much was, and holds
+  /// a page for each block.
+  [[nodiscard]] bool is_hardly_used() const noexcept { return used_bytes() <= 2 * MiB; }
+
   /// Is so much more free in its slabs than after the last time that their pages should be looked
   /// at again? What that costs stays in proportion to what was freed. `shards` are in use in all:
   /// the more, the less may lie idle in each. Never true twice of the same. The lock is held.
   [[nodiscard]] bool has_much_free(std::size_t shards) noexcept {
     const std::size_t idle = resident_free();
-    const std::size_t more = step(shards);
+    const std::size_t more = allowance(shards);
     const std::size_t used = used_bytes();
     if (used_mark < used) used_mark = used;
     // The last that is freed may be what held most pages, and is less than a step. So also when
@@ -150,19 +154,8 @@ struct alignas(64) Shard {
     return false;
   }
 
-  /// Is hardly more in use than what a thread caches? That lies scattered where much was, and holds
-  /// a page for each block.
-  [[nodiscard]] bool is_hardly_used() const noexcept { return used_bytes() <= 2 * MiB; }
-
-  /// Notes that `gave` bytes of pages were given back for that.
-  void note_purge(std::size_t gave, std::size_t shards) noexcept {
-    const bool vain = gave < step(shards) / 16;
-    in_vain = vain ? resident_free() : 0;
-    if (!vain) patience.gave(gave, patience_bounds);
-  }
-
-  /// How much that is; what may lie idle, give or take.
-  [[nodiscard]] std::size_t step(std::size_t shards) const noexcept {
+  /// How much more that is: about what may lie idle.
+  [[nodiscard]] std::size_t allowance(std::size_t shards) const noexcept {
     const std::size_t alone = slab_bytes < few_slabs
                                   ? patience.limit(patience_bounds)
                                   : (std::max)(4 * MiB, slab_bytes / 64) << doublings();
@@ -171,9 +164,16 @@ struct alignas(64) Shard {
     return (std::max)({alone / (shards / 2), 1 * MiB, slab_bytes / 64});
   }
 
-  /// The same while the heap would grow otherwise: what was freed is then not what is built again,
-  /// so it need not be much. But in all no more than a part of what the slabs are: some of it is
-  /// used again a little later.
+  /// Notes that `gave` bytes of pages were given back because much was free.
+  void note_purge(std::size_t gave, std::size_t shards) noexcept {
+    const bool vain = gave < allowance(shards) / 16;
+    in_vain = vain ? resident_free() : 0;
+    if (!vain) patience.gave(gave, patience_bounds);
+  }
+
+  /// Is so much free that pages should be given back before the heap grows? What was freed is then
+  /// not what is built again, so it need not be much. But in all no more than a part of what the
+  /// slabs are: some of it is used again a little later.
   [[nodiscard]] bool has_free_to_grow() const noexcept {
     const std::size_t small = (std::min)(slab_bytes / 4, few_slabs / 4);
     return gave_to_grow < (std::max)(small, slab_bytes / 8) &&

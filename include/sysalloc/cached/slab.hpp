@@ -167,7 +167,8 @@ struct alignas(64) Slab : ListNode {
   }
 
   /// Notes that of a slab that was just filled only the units with a bit in `dirty` are resident.
-  /// Of one block all is taken for it, and may be more than there are bits for.
+  /// A slab with one block counts as resident as a whole, for it may be more pages than there are
+  /// bits for.
   void mark_purged(const ClassInfo& info, std::uint64_t dirty) noexcept {
     if (info.blocks == 1) return;
     constexpr std::size_t pages = unit_size / page_size;

@@ -1,9 +1,9 @@
 // The slabs of all shards: where the blocks of thread caches come from, and go back to.
 //
 // Blocks are taken and put in batches, each under the lock of one shard. When a shard has no free
-// block of a class it gets a slab, made of a span; one whose blocks all came back is taken apart.
-// Both happen without the lock, since the backend may be called: a new slab is in no list yet, and
-// one that is taken apart is in none any more.
+// block of a class it gets a slab, made of a span; one whose blocks all came back is taken apart,
+// but for the last of its class. Both happen without the lock, since the backend may be called: a
+// new slab is in no list yet, and one that is taken apart is in none any more.
 //
 // To make a slab of memory that is not resident is the last resort. So what lies idle in the layers
 // above goes first.
@@ -96,7 +96,7 @@ class Slabs {
     if (count == 0) return;
     count = put_some(blocks, count, c);
     while (count != 0) {
-      const std::size_t batch = (std::min)(count, sorted_blocks);
+      const std::size_t batch = (std::min)(count, shard_batch);
       count -= batch;
       put_by_shard(blocks + count, batch, c);
     }
@@ -314,13 +314,13 @@ class Slabs {
     slab->next = std::exchange(first, slab);
   }
 
-  static constexpr std::size_t sorted_blocks = 128;
+  static constexpr std::size_t shard_batch = 128;
 
-  /// As put_blocks, of up to sorted_blocks blocks that are of several shards: those of one after
+  /// As put_blocks, of up to shard_batch blocks that are of several shards: those of one after
   /// those of another, so that each block is looked at twice and not once for every shard.
   SYSALLOC_NOINLINE static void put_by_shard(void* const* blocks, std::size_t count,
                                              SizeClass c) noexcept {
-    std::array<std::uint8_t, sorted_blocks> shard_of;
+    std::array<std::uint8_t, shard_batch> shard_of;
     std::array<std::size_t, shard_count + 1> end{};
     for (std::size_t i = 0; i < count; ++i) {
       shard_of[i] = static_cast<std::uint8_t>(slab_of(blocks[i], c)->shard());
@@ -328,7 +328,7 @@ class Slabs {
     }
     for (std::size_t i = 0; i < shard_count; ++i) end[i + 1] += end[i];
     // From where those of a shard begin to where they end.
-    std::array<void*, sorted_blocks> sorted;
+    std::array<void*, shard_batch> sorted;
     for (std::size_t i = 0; i < count; ++i) sorted[end[shard_of[i]]++] = blocks[i];
     for (std::size_t i = 0, begin = 0; i < shard_count; begin = end[i++]) {
       if (end[i] != begin) static_cast<void>(put_some(sorted.data() + begin, end[i] - begin, c));

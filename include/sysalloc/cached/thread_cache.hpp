@@ -97,8 +97,9 @@ struct alignas(64) ThreadCache : Bins {
   /// From so many bytes of a class on they are sorted instead. Less are in the processor's caches
   /// all together, in whatever order.
   static constexpr std::size_t sort_from = 128 * KiB;
-  /// How many times in a row a bin that found no room for more magazines is then emptied without:
-  /// what goes back from these all at once has left the processor's first cache.
+  /// How many times in a row a bin that found no room for more magazines, or for what is sorted, is
+  /// then emptied without: what goes back from these all at once has left the processor's first
+  /// cache.
   static constexpr std::uint8_t magazine_rest = 32;
   /// How many blocks move to a new magazine from the array below it, so that a bin that is about as
   /// full as that for a while does not change arrays with each block.
