@@ -255,14 +255,16 @@ class Heap {
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
     if (os::wants("SYSALLOC_STATS")) static_cast<void>(std::atexit(print_stats<Backend>));
-    static_cast<void>(std::atexit(at_end));
+    // Asked now: the child of a fork has an end, too, and may find a lock of the loader held by a
+    // thread that it does not have.
+    static_cast<void>(std::atexit(os::stays_loaded() ? Threads::stop : unload));
   }
 
   /// In a library that is at its end. Threads that used it may end after it; and what is free here
   /// nobody else could give back to the backend.
-  SYSALLOC_COLD static void at_end() noexcept {
+  SYSALLOC_COLD static void unload() noexcept {
     Threads::stop();
-    if (!os::stays_loaded()) purge();
+    purge();
   }
 
   SYSALLOC_COLD static void lock_all() noexcept {
