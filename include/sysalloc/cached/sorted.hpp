@@ -58,7 +58,7 @@ class Sorted {
   }
 
   /// Puts a block in, if its unit is in use and it is not here already.
-  [[nodiscard]] bool put(void* ptr) noexcept {
+  [[nodiscard]] SYSALLOC_INLINE bool put(void* ptr) noexcept {
     // The bits below those that count go to the top, where they are too much.
     const std::uintptr_t index = index_of(ptr);
     if (index >= byte_count) [[unlikely]]

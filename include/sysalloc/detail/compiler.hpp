@@ -7,6 +7,9 @@
 
 /// Never copied into its callers: what is rare, so that the fast path has no frame for it.
 #define SYSALLOC_NOINLINE __attribute__((noinline))
+/// Always copied into its callers: a part of a fast path that slow ones use, too. With so many of
+/// them compilers may think otherwise, and a call would give the fast path a frame.
+#define SYSALLOC_INLINE __attribute__((always_inline))
 /// Called so often that where it begins is felt: at a line of the processor's cache, wherever the
 /// rest of a program puts it.
 #define SYSALLOC_HOT __attribute__((aligned(64)))
@@ -35,6 +38,7 @@
 #elif defined(_MSC_VER)
 
 #define SYSALLOC_NOINLINE __declspec(noinline)
+#define SYSALLOC_INLINE __forceinline
 #define SYSALLOC_HOT
 #define SYSALLOC_HOT_LONG
 #define SYSALLOC_COLD
@@ -45,6 +49,7 @@
 #else
 
 #define SYSALLOC_NOINLINE
+#define SYSALLOC_INLINE
 #define SYSALLOC_HOT
 #define SYSALLOC_HOT_LONG
 #define SYSALLOC_COLD
