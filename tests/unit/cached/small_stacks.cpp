@@ -74,6 +74,10 @@ class Stack {
 }  // namespace
 
 TEST_CASE("freeing what many threads allocated takes little of the stack") {
+  if (tests::under_valgrind()) {
+    tests::not_checked("stacks", "valgrind lets nobody read what a thread left of one");
+    return;
+  }
   constexpr std::size_t thread_count = 40;
   std::vector<std::vector<Block>> blocks_of(thread_count);
   // They live meanwhile, or their blocks would be of fewer shards.
