@@ -28,15 +28,23 @@ class Metadata {
       const std::lock_guard lock(mutex);
       if (void* const ptr = bump(size)) return ptr;
     }
-    void* const chunk = backend.alloc(Layout::from_size_align_unchecked(chunk_size, align));
+    const auto layout = Layout::from_size_align_unchecked(chunk_size, align);
+    void* const chunk = backend.alloc(layout);
     if (chunk == nullptr) return nullptr;
-    const std::lock_guard lock(mutex);
-    // Another thread may have brought one meanwhile; the rest of that is lost, up to a chunk for
-    // each thread that got here together, of which next to nothing was touched.
-    next_ = static_cast<std::byte*>(chunk);
-    end_ = next_ + chunk_size;
-    bytes_ += chunk_size;
-    return bump(size);
+    void* ptr = nullptr;
+    {
+      const std::lock_guard lock(mutex);
+      // Another thread may have brought one meanwhile.
+      ptr = bump(size);
+      if (ptr == nullptr) {
+        next_ = static_cast<std::byte*>(chunk);
+        end_ = next_ + chunk_size;
+        bytes_ += chunk_size;
+        return bump(size);
+      }
+    }
+    backend.dealloc(chunk, layout);
+    return ptr;
   }
 
   [[nodiscard]] std::size_t bytes() noexcept {
