@@ -291,12 +291,55 @@ int main() {
 """
 
 
+# A huge block and many that are large, which come and go. Prints how many pages do.
+OF_LARGE = r"""
+#include <sys/resource.h>
+#include <cstdio>
+#include <cstring>
+#include <new>
+static long page_faults() {
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_minflt;
+}
+static void come_and_go(std::size_t size) {
+  static void* blocks[100];
+  const std::size_t count = (100 << 20) / size;
+  for (std::size_t i = 0; i < count; ++i) {
+    blocks[i] = std::memset(::operator new(size), 1, size);
+  }
+  for (std::size_t i = 0; i < count; ++i) ::operator delete(blocks[i]);
+}
+int main() {
+  come_and_go(100 << 20);
+  come_and_go(1500 << 10);
+  const long before = page_faults();
+  for (int i = 0; i < 10; ++i) {
+    come_and_go(100 << 20);
+    come_and_go(1500 << 10);
+  }
+  std::printf("%ld\n", page_faults() - before);
+}
+"""
+
+
 class MallocBeside(support.TestCase):
     """What the program does with malloc, beside what it does with new."""
 
     def test_does_not_hold_large_blocks(self):
         program = self.build("-O1", self.write("behind.cpp", BEHIND), OBJECT)
         self.assertLess(int(self.check([program]).stdout), 100)
+
+    def test_keeps_what_it_is_told_to(self):
+        program = self.build("-O1", self.write("of_large.cpp", OF_LARGE), OBJECT)
+        for env in (
+            {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1073741824"},
+            {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1073741824"},
+        ):
+            with self.subTest(env=env):
+                result = self.check([program], env=support.environment(**env))
+                # Not the 25,600 pages of each time.
+                self.assertLess(int(result.stdout), 25600)
 
     def test_keeps_its_memory(self):
         source = self.write("of_malloc.cpp", OF_MALLOC)

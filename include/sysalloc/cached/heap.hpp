@@ -186,6 +186,12 @@ class Heap {
   /// Are pages given back? Not where the system's are larger than ours.
   static bool purges_pages() noexcept { return purge_pages_.load(std::memory_order_relaxed); }
 
+  /// Does what large blocks leave go to the system, though the C library would keep it? Not where
+  /// the user has told that what to keep.
+  static bool gives_back_large() noexcept {
+    return gives_back_large_.load(std::memory_order_relaxed);
+  }
+
   /// Is the heap to have no huge pages while it is small? They are the default of many systems. But
   /// then a few blocks in a new segment take 2 MiB, and of what is given back between blocks the
   /// system makes huge pages again some time later.
@@ -251,6 +257,7 @@ class Heap {
     look_for_checkers();
     takes_huge_pages_.store(os::wants("SYSALLOC_HUGE_PAGES"), std::memory_order_relaxed);
     purge_pages_.store(os::real_page_size() == page_size, std::memory_order_relaxed);
+    gives_back_large_.store(!os::is_told_what_to_keep(), std::memory_order_relaxed);
     Threads::start();
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
@@ -304,6 +311,7 @@ class Heap {
   static inline constinit std::atomic<bool> bypass_{false};
   static inline constinit std::atomic<bool> has_segment_{false};
   static inline constinit std::atomic<bool> purge_pages_{false};
+  static inline constinit std::atomic<bool> gives_back_large_{false};
   static inline constinit std::atomic<bool> takes_huge_pages_{false};
   static inline constinit std::atomic<std::size_t> wrong_sizes_{0};
 };

@@ -74,13 +74,14 @@ class LargeBlocks {
     const bool is_huge = slab.asked >= huge_size;
     const std::size_t left =
         is_huge ? 0 : kept_.fetch_sub(slab.asked, std::memory_order_relaxed) - slab.asked;
+    const bool gives_back = Heap::gives_back_large();
     // glibc gives back by itself what it mapped for a block alone, as it does with all of this
     // size, but not a block that it cut out of free memory, of segments that went back to it above
     // all.
-    if (is_huge && Heap::purges_pages()) os::release(slab.base, slab.size);
+    if (is_huge && gives_back && Heap::purges_pages()) os::release(slab.base, slab.size);
     Heap::Slabs::give_descriptor(&slab);
     Heap::backend().dealloc(memory, whole);
-    if (!is_huge) give_back(left);
+    if (!is_huge && gives_back) give_back(left);
   }
 
   /// Makes a block that is of `new_layout` where it is, of what is there: to grow it takes the room

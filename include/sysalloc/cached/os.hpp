@@ -7,6 +7,7 @@
 //   populate                 brings pages into residence
 //   refuse_huge_pages        how large they are not to be
 //   realloc_moves_pages      whether the C library's does not copy
+//   is_told_what_to_keep     whether the user has said what the C library keeps
 //   release_freed            has the C library give back what it keeps
 //   expect_large_blocks      has it keep more
 //   is_mapped                whether an address may be read

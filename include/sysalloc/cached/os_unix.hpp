@@ -113,6 +113,23 @@ inline constexpr bool realloc_moves_pages = true;
 inline constexpr bool realloc_moves_pages = false;
 #endif
 
+/// Does the environment say how much the C library keeps of what was freed (mallopt(3), and "Memory
+/// Allocation Tunables" in glibc's manual)? Then it is for nobody else to give that back.
+inline bool is_told_what_to_keep() noexcept {
+#if defined(__GLIBC__)
+  for (const char* const name :
+       {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_"}) {
+    if (std::getenv(name) != nullptr) return true;
+  }
+  const char* const tunables = std::getenv("GLIBC_TUNABLES");
+  if (tunables == nullptr) return false;
+  for (const char* const name : {"trim_threshold", "mmap_threshold", "mmap_max"}) {
+    if (std::strstr(tunables, name) != nullptr) return true;
+  }
+#endif
+  return false;
+}
+
 /// Lets the C library give back what it keeps of what was freed to it (malloc_trim(3)): a few large
 /// blocks may be there.
 inline void release_freed() noexcept {

@@ -37,6 +37,9 @@ inline void refuse_huge_pages(std::uintptr_t /*address*/, std::size_t /*size*/) 
 /// Does realloc have the system move the pages of a large block? HeapReAlloc copies.
 inline constexpr bool realloc_moves_pages = false;
 
+/// Does the environment say how much the C library keeps of what was freed? HeapFree asks nobody.
+inline bool is_told_what_to_keep() noexcept { return false; }
+
 /// Lets the C library give back what it keeps of what was freed to it. HeapFree does of itself.
 inline void release_freed() noexcept {}
 
