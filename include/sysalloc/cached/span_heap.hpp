@@ -43,9 +43,9 @@ inline constexpr std::size_t segment_size = segment_units * unit_size;
 inline constexpr std::size_t max_span_units = max_class_size / unit_size;
 /// A heap that never used more is small.
 inline constexpr std::size_t few_units = 64 * MiB / unit_size;
-/// So many segments are kept from huge pages: a GiB. By that each becomes
-/// a mapping of its own, of which Linux has no more than 65,530 (vm.max_map_count in proc(5)); and
-/// of a larger heap it is little that huge pages waste.
+/// So many segments are kept from huge pages: a GiB. By that each becomes a mapping of its own, of
+/// which Linux has no more than 65,530 (vm.max_map_count in proc(5)); and of a larger heap it is
+/// little that huge pages waste.
 inline constexpr std::size_t few_segments = 1024 * MiB / segment_size;
 /// What is given back in a heap's whole life for spans that do not fit between others.
 inline constexpr std::size_t most_instead = 3 * MiB / unit_size;
