@@ -237,18 +237,21 @@ class UsableSize(support.TestCase):
                 self.assert_no_fault(program)
 
 
-# Takes and frees a few hundred KiB of malloc, again and again. Prints how many pages come and go.
-OF_MALLOC = r"""
+PAGE_FAULTS = r"""
 #include <sys/resource.h>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <new>
 static long page_faults() {
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
   return usage.ru_minflt;
 }
+"""
+
+# Takes and frees a few hundred KiB of malloc, again and again. Prints how many pages come and go.
+OF_MALLOC = PAGE_FAULTS + r"""
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
 static void come_and_go() {
   static void* blocks[50];
   for (void*& block : blocks) block = std::memset(std::malloc(12000), 1, 12000);
@@ -292,16 +295,10 @@ int main() {
 
 
 # A huge block and many that are large, which come and go. Prints how many pages do.
-OF_LARGE = r"""
-#include <sys/resource.h>
+OF_LARGE = PAGE_FAULTS + r"""
 #include <cstdio>
 #include <cstring>
 #include <new>
-static long page_faults() {
-  rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_minflt;
-}
 static void come_and_go(std::size_t size) {
   static void* blocks[100];
   const std::size_t count = (100 << 20) / size;

@@ -1,7 +1,7 @@
 // Memory for descriptors of slabs, segments and large blocks.
 //
-// Bump allocation from chunks of the backend. Chunks are never given back and descriptors are kept
-// for reuse by whoever made them, so that a stale pointer to one always points to one.
+// Bump allocation from chunks of the backend. None in use is ever given back, and descriptors are
+// kept for reuse by whoever made them, so that a stale pointer to one always points to one.
 
 #ifndef SYSALLOC_CACHED_METADATA_HPP_
 #define SYSALLOC_CACHED_METADATA_HPP_

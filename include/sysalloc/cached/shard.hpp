@@ -139,7 +139,7 @@ struct alignas(64) Shard {
     const std::size_t more = allowance(shards);
     const std::size_t used = used_bytes();
     if (used_mark < used) used_mark = used;
-    // The last that is freed may be what held most pages, and is less than a step. So also when
+    // The last that is freed may be what held most pages, and is less than that. So also when
     // half is left of what was in use then.
     const bool halved = idle > more && used < used_mark / 2;
     if (!halved && idle <= purge_mark + more) return false;

@@ -3,7 +3,6 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <array>
 #include <cinttypes>
 #include <cstddef>
@@ -46,13 +45,6 @@ struct OfHugePages {
   void dealloc(void* ptr, Layout layout) const noexcept { sysalloc::System{}.dealloc(ptr, layout); }
 };
 
-// How many of the pages from `begin` on are there.
-std::size_t pages_there(std::byte* begin, std::size_t size) {
-  std::array<unsigned char, huge_page_size / page_size> there{};
-  mincore(begin, size, there.data());
-  return static_cast<std::size_t>(std::ranges::count_if(there, [](int page) { return page & 1; }));
-}
-
 // Does the system bring the others, too, when the first page of a huge one is touched?
 bool has_huge_pages() {
   if (!tests::plain_malloc() || tests::emulated()) return false;
@@ -64,7 +56,7 @@ bool has_huge_pages() {
   auto* const huge =
       static_cast<std::byte*>(map) + (huge_page_size - address % huge_page_size) % huge_page_size;
   *huge = std::byte{1};
-  const std::size_t there = pages_there(huge, huge_page_size);
+  const std::size_t there = tests::pages_there(huge, huge_page_size);
   munmap(map, size);
   return there == huge_page_size / page_size;
 }
@@ -116,7 +108,7 @@ TEST_CASE("huge pages back a small heap where the environment allows it, and now
     *block = std::byte{1};
   }
   for (std::byte* const block : blocks) {
-    there += pages_there(block, size);
+    there += tests::pages_there(block, size);
     CHECK(may_be_huge(block) == allowed);
   }
   if (!allowed) CHECK(there == blocks.size());

@@ -50,15 +50,6 @@ std::size_t resident() {
 #endif
 }
 
-// How many of the pages of the slab that begins at `slab` are there.
-std::size_t pages_there([[maybe_unused]] std::byte* slab) {
-  std::array<unsigned char, 16> there{};
-#if !defined(_WIN32)
-  mincore(slab, there.size() * 4096, there.data());
-#endif
-  return static_cast<std::size_t>(std::ranges::count_if(there, [](int page) { return page & 1; }));
-}
-
 // Does the system bring pages into residence that nobody touched when it is told to, and no others?
 bool can_populate() {
 #if defined(MADV_POPULATE_WRITE)
@@ -70,7 +61,7 @@ bool can_populate() {
     auto* const bytes = static_cast<std::byte*>(map);
     *bytes = std::byte{1};
     madvise(map, size, advice);
-    const std::size_t there = pages_there(bytes);
+    const std::size_t there = tests::pages_there(bytes, size);
     munmap(map, size);
     return there;
   };
@@ -232,7 +223,8 @@ TEST_CASE("a slab comes into residence at once where there are many of its class
   while (there.size() < 20) {
     auto* const ptr = static_cast<std::byte*>(heap.alloc(layout(size)));
     REQUIRE(ptr != nullptr);
-    if (reinterpret_cast<std::uintptr_t>(ptr) % slab_size == 0) there.push_back(pages_there(ptr));
+    if (reinterpret_cast<std::uintptr_t>(ptr) % slab_size == 0)
+      there.push_back(tests::pages_there(ptr, slab_size));
     *ptr = std::byte{1};
     blocks.push_back(ptr);
   }

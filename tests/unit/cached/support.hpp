@@ -5,6 +5,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +21,7 @@
 #include <sysalloc/system.hpp>
 
 #if !defined(_WIN32)
+#include <sys/mman.h>
 #include <sys/resource.h>
 #endif
 
@@ -70,6 +73,17 @@ inline long page_faults() {
   getrusage(RUSAGE_SELF, &usage);
   return usage.ru_minflt;
 #endif
+}
+
+/// How many of the pages are there that the `size` bytes from `begin` on take, at most 2 MiB; 0
+/// where nobody tells.
+inline std::size_t pages_there([[maybe_unused]] std::byte* begin,
+                               [[maybe_unused]] std::size_t size) {
+  std::array<unsigned char, 512> there{};
+#if !defined(_WIN32)
+  mincore(begin, size, there.data());
+#endif
+  return static_cast<std::size_t>(std::ranges::count_if(there, [](int page) { return page & 1; }));
 }
 
 /// What SYSALLOC_TEST_SEED says, or the same every time.
