@@ -10,13 +10,14 @@
 // and little is kept in it from then on until it runs empty: the next container lies in the order
 // of addresses from its first node on.
 //
+// Most classes are used a little, and by threads that do little all are. So the array of a class is
+// short at first, and stands among those of the other classes: a page has those of many.
+//
 // Where little dies it may all stay: the way back to the slabs and out again costs more than a
 // block that lies somewhere in the processor's second cache. For that an array is continued in
 // magazines, up to magazine_max bytes of blocks in all. Where more dies, what it is built anew from
 // had better lie in order, but that costs less here than by way of the slabs: so all of it, and
-// what dies after it, is sorted (sorted.hpp). Both until the heap would grow otherwise. The arrays
-// themselves are short: a program uses most classes a little, and each array that it uses is a page
-// of its memory.
+// what dies after it, is sorted (sorted.hpp). Both until the heap would grow otherwise.
 //
 // Of each class above cached_max_size it keeps one block, when it asks for what it freed last: a
 // buffer that comes and goes.
@@ -32,6 +33,7 @@
 #ifndef SYSALLOC_CACHED_THREAD_CACHE_HPP_
 #define SYSALLOC_CACHED_THREAD_CACHE_HPP_
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -55,6 +57,35 @@ struct Bin {
 };
 
 static_assert(sizeof(Bin) == class_scale);
+
+/// Where the arrays of slots stand behind a cache, in slots from the first of all. Below each there
+/// is one more.
+struct SlotArrays {
+  /// What the short array of a class takes.
+  static constexpr std::size_t few = 32;
+
+  std::array<std::uint16_t, class_count> short_at{};
+  std::array<std::uint16_t, class_count> whole_at{};  // the same where the short one is all
+  std::size_t count = 0;                              // of all slots
+};
+
+inline constexpr SlotArrays slot_arrays = [] {
+  SlotArrays arrays;
+  const auto place = [&arrays](std::size_t slots) {
+    const std::size_t first = arrays.count + 1;
+    arrays.count = first + slots;
+    return static_cast<std::uint16_t>(first);
+  };
+  for (std::size_t c = 1; c < class_count; ++c) {
+    // In parentheses: see patience.hpp.
+    arrays.short_at[c] = place((std::min)(std::size_t{class_info[c].cache_max}, SlotArrays::few));
+  }
+  for (std::size_t c = 1; c < class_count; ++c) {
+    const std::size_t slots = class_info[c].cache_max;
+    arrays.whole_at[c] = slots <= SlotArrays::few ? arrays.short_at[c] : place(slots);
+  }
+  return arrays;
+}();
 
 /// What the fast paths need of a thread.
 struct Bins {
@@ -125,9 +156,7 @@ struct alignas(64) ThreadCache : Bins {
 
   /// What a cache and its slots take, wherever the memory for it begins.
   [[nodiscard]] static constexpr std::size_t bytes() noexcept {
-    std::size_t slots = 0;
-    for (const ClassInfo& info : class_info) slots += 1 + info.cache_max;
-    return sizeof(ThreadCache) + slots * sizeof(void*) + alignof(ThreadCache);
+    return sizeof(ThreadCache) + slot_arrays.count * sizeof(void*) + alignof(ThreadCache);
   }
   /// Asked of the backend. Few of the pages are ever used: so nothing is cleared that need not be.
   [[nodiscard]] static constexpr Layout layout() noexcept {
@@ -225,7 +254,7 @@ struct alignas(64) ThreadCache : Bins {
   }
 
   void set_capacity(SizeClass c, std::size_t blocks) noexcept {
-    if (blocks != 0 && own_slots[c].load(std::memory_order_relaxed) == no_slots()) make_slots(c);
+    if (blocks != 0) make_slots(c, blocks);
     // Modulo 2^64 where it shrinks.
     granted += (blocks - capacity[c]) * class_info[c].size;
     capacity[c] = static_cast<std::uint16_t>(blocks);
@@ -235,13 +264,21 @@ struct alignas(64) ThreadCache : Bins {
  private:
   static void** no_slots() noexcept { return &no_block + 1; }
 
-  void make_slots(SizeClass c) noexcept {
-    void** slots = reinterpret_cast<void**>(this + 1);
-    for (SizeClass i = 0; i < c; ++i) slots += 1 + class_info[i].cache_max;
-    *slots = nullptr;
-    // After the null pointer, for the child of a fork.
-    own_slots[c].store(slots + 1, std::memory_order_release);
-    set_count(c, 0);
+  /// Sees to it that the class's own array has room for `blocks`. One that is not short stays when
+  /// less is wanted, for its pages are in memory.
+  void make_slots(SizeClass c, std::size_t blocks) noexcept {
+    auto** const first = reinterpret_cast<void**>(this + 1);
+    void** const short_slots = first + slot_arrays.short_at[c];
+    void** const whole_slots = first + slot_arrays.whole_at[c];
+    void** const old = own_slots[c].load(std::memory_order_relaxed);
+    void** const slots = blocks <= SlotArrays::few ? short_slots : whole_slots;
+    if (old == slots || old == whole_slots) return;
+    const std::size_t held = old == no_slots() ? 0 : count(c);
+    slots[-1] = nullptr;
+    std::memcpy(slots, old, held * sizeof(void*));
+    // After what is in it, for the child of a fork.
+    own_slots[c].store(slots, std::memory_order_release);
+    set_count(c, held);
   }
 
   void account_magazine(SizeClass c, std::size_t below, std::size_t may_hold) noexcept {

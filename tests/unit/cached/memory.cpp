@@ -614,6 +614,43 @@ TEST_CASE("threads that lived together leave little when they end, and nothing a
   CHECK(purged < 5 * MiB);
 }
 
+TEST_CASE("threads that have a few blocks of many sizes each take a few pages for that") {
+  if (!can_measure()) return;
+  constexpr std::size_t many = 500;
+  constexpr std::size_t step = 16;
+  constexpr std::size_t largest = 24 * step;
+  std::barrier all(many + 1);
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < many; ++i) {
+    threads.emplace_back([&all] {
+      std::array<std::array<void*, 4>, largest / step> blocks{};
+      all.arrive_and_wait();
+      all.arrive_and_wait();
+      for (std::size_t k = 0; k < blocks.size(); ++k) {
+        for (void*& block : blocks[k]) {
+          block = heap.alloc(layout((k + 1) * step));
+          std::memset(block, 1, (k + 1) * step);
+        }
+      }
+      all.arrive_and_wait();
+      all.arrive_and_wait();
+      for (std::size_t k = 0; k < blocks.size(); ++k) {
+        for (void* const block : blocks[k]) heap.dealloc(block, layout((k + 1) * step));
+      }
+    });
+  }
+  all.arrive_and_wait();
+  const std::size_t begin = resident();
+  all.arrive_and_wait();
+  all.arrive_and_wait();
+  const std::size_t each = grown(begin) / many;
+  all.arrive_and_wait();
+  for (std::thread& thread : threads) thread.join();
+  constexpr std::size_t blocks_each = 4 * step * (1 + largest / step) * (largest / step) / 2;
+  MESSAGE("bytes for each thread: ", each, ", of which blocks: ", blocks_each);
+  CHECK(each < blocks_each + 36 * 1024);
+}
+
 TEST_CASE("ten thousand threads leave nothing behind") {
   if (!can_measure()) return;
   const auto come_and_go = [](int count) {
