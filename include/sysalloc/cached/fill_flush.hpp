@@ -187,6 +187,7 @@ class FillFlush {
   static Magazine* take_magazine(ThreadCache& cache, SizeClass c) noexcept {
     if (!cache.may_add_magazine(c)) return nullptr;
     if (!is_of_shard(cache, cache.slots(c)[cache.count(c) - 1])) return nullptr;
+    if (!make_room(cache, ThreadCache::magazine_bytes_of(c), c)) return nullptr;
     if (Magazine* const spare = cache.spare) {
       cache.spare = spare->below;
       return spare;
@@ -219,15 +220,14 @@ class FillFlush {
 
   /// As above, or begins to use that unit, if it may.
   static bool sort(ThreadCache& cache, void* ptr, SizeClass c) noexcept {
-    return put_sorted(cache, ptr, c) || sort_first_of_unit(cache, ptr);
+    return put_sorted(cache, ptr, c) || sort_first_of_unit(cache, ptr, c);
   }
 
-  SYSALLOC_NOINLINE static bool sort_first_of_unit(ThreadCache& cache, void* ptr) noexcept {
+  SYSALLOC_NOINLINE static bool sort_first_of_unit(ThreadCache& cache, void* ptr,
+                                                   SizeClass c) noexcept {
     Sorted& sorted = cache.sorted;
-    if (sorted.used() == Sorted::most_used || cache.granted + unit_size > ThreadCache::budget) {
-      return false;
-    }
-    if (!is_of_shard(cache, ptr)) return false;
+    if (sorted.used() == Sorted::most_used || !is_of_shard(cache, ptr)) return false;
+    if (!make_room(cache, unit_size, c)) return false;
     if (!sorted.use_unit_of(ptr)) return false;
     cache.granted += unit_size;
     return sorted.put(ptr);
@@ -344,16 +344,20 @@ class FillFlush {
     if (capacity == 0) wanted = info.blocks == 1 ? 1 : ThreadCache::first_capacity;
     if (wanted > info.cache_max) wanted = info.cache_max;
     const std::size_t bytes = (wanted - capacity) * info.size;
-    // A full budget moves from the classes that were not used for longest: each is looked at in
-    // turn, and one that is in use grows back.
+    if (make_room(cache, bytes, c)) cache.set_capacity(c, wanted);
+  }
+
+  /// Sees to it that the thread's budget has so many bytes left for class `c`. A full one moves
+  /// from the classes that were not used for longest: each is looked at in turn, and one that is in
+  /// use grows back.
+  static bool make_room(ThreadCache& cache, std::size_t bytes, SizeClass c) noexcept {
     for (std::size_t tries = 0; cache.granted + bytes > ThreadCache::budget; ++tries) {
-      if (tries == class_count) return;
+      if (tries == class_count) return false;
       const SizeClass victim = cache.next_victim;
       cache.next_victim = static_cast<SizeClass>(victim + 1 == class_count ? 1 : victim + 1);
-      if (victim == c || cache.capacity[victim] == 0) continue;
-      flush(cache, victim);
+      if (victim != c && cache.capacity[victim] != 0) flush(cache, victim);
     }
-    cache.set_capacity(c, wanted);
+    return true;
   }
 
   /// May the thread keep a block of class `c`, which is one of the largest? When it asks for what

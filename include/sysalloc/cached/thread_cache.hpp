@@ -209,6 +209,11 @@ struct alignas(64) ThreadCache : Bins {
     return blocks < Magazine::slot_count ? blocks : Magazine::slot_count;
   }
 
+  /// And how many bytes these are.
+  [[nodiscard]] static constexpr std::size_t magazine_bytes_of(SizeClass c) noexcept {
+    return magazine_room(c) * class_info[c].size;
+  }
+
   /// The bytes of blocks of class `c` in all its arrays.
   [[nodiscard]] std::size_t bytes_held(SizeClass c) const noexcept {
     return (count(c) + stored[c].load(std::memory_order_relaxed)) * class_info[c].size;
@@ -216,9 +221,8 @@ struct alignas(64) ThreadCache : Bins {
 
   /// May the array of class `c` be continued in one more?
   [[nodiscard]] bool may_add_magazine(SizeClass c) const noexcept {
-    const std::size_t bytes = magazine_room(c) * class_info[c].size;
-    return bytes != 0 && bytes_held(c) < sort_from && magazine_bytes + bytes <= magazine_max &&
-           granted + bytes <= budget;
+    const std::size_t bytes = magazine_bytes_of(c);
+    return bytes != 0 && bytes_held(c) < sort_from && magazine_bytes + bytes <= magazine_max;
   }
 
   /// Continues the array that the bin's top is in, which is full, in a magazine.

@@ -80,6 +80,23 @@ TEST_CASE("a small container that dies stays in the thread's cache, and is built
   tests::check_nothing_is_held<Heap>();
 }
 
+TEST_CASE("so it is after a time when blocks of many sizes came and went, which do no more") {
+  tests::Random random(tests::seed());
+  for (std::size_t bytes = 64; bytes <= 8192; bytes += 64) {
+    std::vector<void*> blocks = build(200, bytes);
+    destroy(blocks, random, bytes);
+  }
+  // As magazines, and sorted.
+  for (const std::size_t count : {few / 4, few}) {
+    for (int round = 0; round < 3; ++round) {
+      std::vector<void*> blocks = build(count);
+      destroy(blocks, random);
+      CHECK(class_of_blocks().blocks_cached >= count);
+    }
+  }
+  tests::check_nothing_is_held<Heap>();
+}
+
 TEST_CASE("what died in any order is built again in the order of addresses") {
   tests::Random random(tests::seed());
   for (int round = 0; round < 10; ++round) {
