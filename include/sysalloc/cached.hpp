@@ -223,8 +223,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
       // that does not need it would be longer otherwise.
       std::atomic_signal_fence(std::memory_order_seq_cst);
       detail::cached::Bins& bins = *Heap::Threads::bins();
-      // Where a unit was of small blocks there may be larger ones by now.
-      if (&bin > &bins.at(detail::cached::Sorted::max_scaled_class)) return false;
+      // Where a unit was of small blocks there may be larger ones by now; and null is of class 0.
+      if (!bins.is_of_small(bin)) return false;
       return bins.sorted.put(ptr);
     }
     *top = ptr;

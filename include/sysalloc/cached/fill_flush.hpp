@@ -121,7 +121,10 @@ class FillFlush {
   static void drain(ThreadCache& cache) noexcept {
     empty_all(cache);
     // Units without a block, which another thread made slabs of a class that was emptied before.
-    cache.sorted.for_each_unit([&cache](std::size_t unit) { drop_unit(cache, unit); });
+    cache.sorted.for_each_unit([&cache](std::size_t unit) {
+      drop_unit(cache, unit);
+      return true;
+    });
     for (std::size_t i = 1; i < class_count; ++i) cache.set_capacity(static_cast<SizeClass>(i), 0);
     // All of this is zero by now, but for a cache that was copied by a fork in the middle of a
     // change.
@@ -138,19 +141,19 @@ class FillFlush {
     std::array<bool, class_count> found{};
     for_each_unit(cache, [&found](std::size_t, std::uint8_t kind) {
       if (kind < class_count) found[kind] = true;
+      return true;
     });
     return found;
   }
 
-  /// Calls `visit` for each unit of sorted blocks, lowest first, with what the map says of it. Any
-  /// thread may ask.
+  /// Calls `visit` for each unit of sorted blocks, lowest first, with what the map says of it, as
+  /// long as it returns true. Any thread may ask.
   template <class Visit>
   static void for_each_unit(const ThreadCache& cache, Visit visit) noexcept {
     cache.sorted.for_each_unit([&cache, &visit](std::size_t unit) {
       const void* const address = cache.sorted.address(unit);
-      // Who asks from another thread may see a unit of before and an address of now, which is none.
-      if (!PageMap::covers(address)) return;
-      visit(unit, Heap::map.kind(address));
+      // Who asks from another thread may see one whose use just ended.
+      return address == nullptr || visit(unit, Heap::map.kind(address));
     });
   }
 
@@ -192,7 +195,7 @@ class FillFlush {
       cache.spare = spare->below;
       return spare;
     }
-    return Heap::Threads::alloc_magazine();
+    return Heap::Threads::new_magazine(cache);
   }
 
   /// May blocks of class `c` be sorted, of which the one at `ptr` finds no room? Once enough of it
@@ -200,9 +203,8 @@ class FillFlush {
   /// of another shard not, as above.
   static bool may_sort(ThreadCache& cache, const void* ptr, SizeClass c) noexcept {
     if (c > Sorted::max_class || cache.resting[c] != 0 || !is_of_shard(cache, ptr)) return false;
-    const bool wanted = cache.sorting[c] || (cache.bytes_held(c) >= ThreadCache::sort_from &&
-                                             cache.magazine_bytes <= 2 * ThreadCache::sort_from);
-    return wanted && has_map(cache);
+    return cache.sorting[c] || (cache.bytes_held(c) >= ThreadCache::sort_from &&
+                                cache.magazine_bytes <= 2 * ThreadCache::sort_from);
   }
 
   /// Is the block at `ptr` of the thread's shard?
@@ -228,16 +230,10 @@ class FillFlush {
     Sorted& sorted = cache.sorted;
     if (sorted.used() == Sorted::most_used || !is_of_shard(cache, ptr)) return false;
     if (!make_room(cache, unit_size, c)) return false;
+    if (!sorted.has_map()) sorted.set_map(cache.map());
     if (!sorted.use_unit_of(ptr)) return false;
     cache.granted += unit_size;
     return sorted.put(ptr);
-  }
-
-  /// Is there memory for what says which blocks are sorted?
-  static bool has_map(ThreadCache& cache) noexcept {
-    if (cache.sorted.had_many_units()) Heap::Threads::free_map(cache);
-    if (cache.sorted.map() == nullptr) cache.sorted.set_map(Heap::Threads::alloc_map());
-    return cache.sorted.map() != nullptr;
   }
 
   /// Takes blocks out of a unit that has those of class `c`. Ends its use when there are none.
@@ -273,8 +269,9 @@ class FillFlush {
     void** const slots = cache.slots(c);
     std::size_t got = 0;
     for_units_of(cache, c, [&](std::size_t unit) {
-      if (want - got < Sorted::least_want) return;
+      if (want - got < Sorted::least_want) return false;
       got += take_of_unit(cache, c, unit, slots + (want - got), want - got);
+      return true;
     });
     if (got == 0) {
       cache.sorting[c] = false;
@@ -286,14 +283,14 @@ class FillFlush {
     return slots[got - 1];
   }
 
-  /// Calls `visit` for each unit of sorted blocks that has those of class `c`, lowest first; and
-  /// ends the use of those that are slabs of such a class no more, which may have been put to as
-  /// long as nobody looked.
+  /// Calls `visit` for each unit of sorted blocks that has those of class `c`, lowest first, as
+  /// long as it returns true; and ends the use of those on the way that are slabs of such a class
+  /// no more, which may have been put to as long as nobody looked.
   template <class Visit>
   static void for_units_of(ThreadCache& cache, SizeClass c, Visit visit) noexcept {
     for_each_unit(cache, [&](std::size_t unit, std::uint8_t kind) {
       // What was done to one before may have had the thread give up all.
-      if (!cache.sorted.uses(unit)) return;
+      if (!cache.sorted.uses(unit)) return true;
       if (kind >= class_count || kind == 0) {
         // Nothing can be free here that is not free there but what was freed twice.
         if (void* const first = cache.sorted.first_of(unit)) report_double_free(first, 0);
@@ -301,8 +298,9 @@ class FillFlush {
       } else if (kind > Sorted::max_class) {
         empty_unit(cache, kind, unit);
       } else if (kind == c) {
-        visit(unit);
+        return visit(unit);
       }
+      return true;
     });
   }
 
@@ -377,7 +375,10 @@ class FillFlush {
   /// Empties the bin of a class, and what is sorted of it.
   SYSALLOC_NOINLINE static void empty(ThreadCache& cache, SizeClass c) noexcept {
     put_all(cache, c, false);
-    for_units_of(cache, c, [&cache, c](std::size_t unit) { empty_unit(cache, c, unit); });
+    for_units_of(cache, c, [&cache, c](std::size_t unit) {
+      empty_unit(cache, c, unit);
+      return true;
+    });
   }
 
   /// Puts the sorted blocks of a unit, which are of class `c`, back into their slabs.

@@ -138,7 +138,7 @@ class Heap {
     if (ThreadCache* const cache = Threads::own()) {
       FillFlush::drain(*cache);
       Threads::free_magazines(*cache);
-      Threads::free_map(*cache);
+      Threads::release_map(*cache);
     }
     while (Threads::drain_orphan()) {
     }

@@ -96,6 +96,11 @@ struct Bins {
   [[nodiscard]] Bin& at(std::size_t scaled_class) noexcept {
     return *reinterpret_cast<Bin*>(reinterpret_cast<std::byte*>(bins.data()) + scaled_class);
   }
+
+  /// Is that the bin of a class of which blocks are sorted? Not that of class 0.
+  [[nodiscard]] bool is_of_small(const Bin& bin) const noexcept {
+    return static_cast<std::size_t>(&bin - &bins[1]) < Sorted::max_class;
+  }
 };
 
 /// Where an array of slots goes on (Bonwick and Adams, "Magazines and Vmem", have the name).
@@ -110,9 +115,8 @@ struct Magazine {
 
 struct alignas(64) ThreadCache : Bins {
   /// The bins never hold more than this many bytes of blocks: 2 MiB with what else a thread keeps.
-  static constexpr std::size_t budget = 2 * MiB - 64 * KiB -
-                                        2 * Sorted::most_used * Sorted::bytes_per_unit -
-                                        Deferred::count * Deferred::max_size;
+  static constexpr std::size_t budget =
+      2 * MiB - 64 * KiB - sizeof(Sorted::Map) - Deferred::count * Deferred::max_size;
   /// The capacity that a class begins with, in blocks; where each has a slab to itself, one.
   static constexpr std::size_t first_capacity = 8;
   /// The most blocks that a refill brings: two words of a bitmap. More would only push what the
@@ -125,6 +129,9 @@ struct alignas(64) ThreadCache : Bins {
   static constexpr std::size_t magazine_max = 512 * KiB;
   /// And each of them.
   static constexpr std::size_t magazine_each = 64 * KiB;
+  /// So there are never more.
+  static constexpr std::size_t most_magazines =
+      magazine_max / (Magazine::slot_count * smallest_size);
   /// From so many bytes of a class on they are sorted instead. Less are in the processor's caches
   /// all together, in whatever order.
   static constexpr std::size_t sort_from = 128 * KiB;
@@ -147,25 +154,35 @@ struct alignas(64) ThreadCache : Bins {
   ThreadCache* prev;
   std::size_t granted;         // bytes of blocks that all the limits together allow
   std::size_t magazine_bytes;  // of these, what the magazines may hold
-  Magazine* spare;             // magazines that are not in use, linked by `below`
+  Magazine* magazines;         // what the backend gave for all of them, or null
+  std::size_t magazine_count;  // of these, the first that were ever used
+  Magazine* spare;             // of these, those that are not in use, linked by `below`
   void* memory;                // that the backend gave for this
   std::uint16_t shard;
   bool gives_up;          // is all of it on its way to the slabs?
   SizeClass next_victim;  // where the search for a class to shrink goes on
   SizeClass last_freed;   // the class from first_kept_class on that found no room last
 
-  /// What a cache and its slots take, wherever the memory for it begins.
+  /// What a cache, its slots and its map of what is sorted take, wherever the memory for it begins.
   [[nodiscard]] static constexpr std::size_t bytes() noexcept {
-    return sizeof(ThreadCache) + slot_arrays.count * sizeof(void*) + alignof(ThreadCache);
+    return sizeof(ThreadCache) + slot_arrays.count * sizeof(void*) + sizeof(Sorted::Map) +
+           alignof(ThreadCache);
   }
   /// Asked of the backend. Few of the pages are ever used: so nothing is cleared that need not be.
   [[nodiscard]] static constexpr Layout layout() noexcept {
     return Layout::from_size_align_unchecked(bytes(), smallest_size);
   }
 
-  /// And the map of what is sorted, likewise.
-  [[nodiscard]] static constexpr Layout map_layout() noexcept {
-    return Layout::from_size_align_unchecked(Sorted::byte_count, smallest_size);
+  /// And all magazines. They come and go together: of many small blocks that are given back the C
+  /// library keeps a page or two each.
+  [[nodiscard]] static constexpr Layout magazines_layout() noexcept {
+    return Layout::from_size_align_unchecked(most_magazines * sizeof(Magazine), alignof(Magazine));
+  }
+
+  /// Where its map is, behind the slots.
+  [[nodiscard]] void* map() noexcept {
+    static_assert(alignof(Sorted::Map) <= alignof(void*));
+    return reinterpret_cast<void**>(this + 1) + slot_arrays.count;
   }
 
   /// For one that is all zero but for the bins, at the begin of bytes() that it may use.

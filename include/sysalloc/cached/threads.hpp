@@ -6,8 +6,8 @@
 // than threads have one. Those of threads that the child of a fork does not have are its orphans:
 // they are drained when a slab is needed next.
 //
-// With a cache goes what it asked of the backend later: its magazines, and the map of what it has
-// sorted. A few of the maps wait for any thread, without their pages.
+// With a cache goes what its thread has later: magazines, which the backend gives, and the map of
+// what it has sorted, whose pages go back to the system before the next thread has it.
 
 #ifndef SYSALLOC_CACHED_THREADS_HPP_
 #define SYSALLOC_CACHED_THREADS_HPP_
@@ -29,7 +29,6 @@
 #include <sysalloc/cached/sorted.hpp>
 #include <sysalloc/cached/thread_cache.hpp>
 #include <sysalloc/detail/compiler.hpp>
-#include <sysalloc/global_alloc.hpp>
 #include <utility>
 
 namespace sysalloc::detail::cached {
@@ -92,8 +91,7 @@ class Threads {
 
   // The caches of threads that are no more.
 
-  /// Gives the caches of threads that ended back to the backend, but `keep` of them. Their maps
-  /// wait for any thread, but where none is to be kept.
+  /// Gives the caches of threads that ended back to the backend, but `keep` of them.
   static void free_unused(std::size_t keep) noexcept {
     for (;;) {
       ThreadCache* cache = nullptr;
@@ -101,72 +99,38 @@ class Threads {
         const std::lock_guard lock(registry_mutex_);
         if (unused_count_ > keep) cache = take_unused();
       }
-      if (cache == nullptr) break;
+      if (cache == nullptr) return;
       free_magazines(*cache);
-      free_map(*cache);
       give(cache->memory, ThreadCache::layout());
       thread_caches_.fetch_sub(1, std::memory_order_relaxed);
     }
-    if (keep != 0) return;
-    while (SpareMap* const map = take_spare_map()) give_map(map);
   }
 
-  /// A magazine; nullptr without memory. Goes with the cache that it is given to.
-  static Magazine* alloc_magazine() noexcept {
-    void* const memory = Heap::backend().alloc(magazine_layout());
-    if (memory == nullptr) return nullptr;
-    magazines_.fetch_add(1, std::memory_order_relaxed);
-    auto* const magazine = static_cast<Magazine*>(memory);
+  /// A magazine for a cache that has none to spare; nullptr without memory.
+  static Magazine* new_magazine(ThreadCache& cache) noexcept {
+    if (cache.magazines == nullptr) {
+      void* const memory = Heap::backend().alloc(ThreadCache::magazines_layout());
+      if (memory == nullptr) return nullptr;
+      magazines_.fetch_add(1, std::memory_order_relaxed);
+      cache.magazines = static_cast<Magazine*>(memory);
+      cache.magazine_count = 0;
+    }
+    Magazine* const magazine = cache.magazines + cache.magazine_count++;
     magazine->bottom = nullptr;
     return magazine;
   }
 
-  /// Gives those of a cache back that are not in use.
+  /// Gives those of a cache back, of which none is in use.
   static void free_magazines(ThreadCache& cache) noexcept {
-    while (Magazine* const magazine = cache.spare) {
-      cache.spare = magazine->below;
-      give(magazine, magazine_layout());
-      magazines_.fetch_sub(1, std::memory_order_relaxed);
-    }
+    if (cache.magazines == nullptr) return;
+    give(std::exchange(cache.magazines, nullptr), ThreadCache::magazines_layout());
+    cache.spare = nullptr;
+    magazines_.fetch_sub(1, std::memory_order_relaxed);
   }
 
-  /// The map of what a thread has sorted, all zero; nullptr without memory. Goes with its cache.
-  static void* alloc_map() noexcept {
-    if (SpareMap* const map = take_spare_map()) {
-      map->next = nullptr;
-      return map;
-    }
-    void* const map = sysalloc::alloc_zeroed(Heap::backend(), ThreadCache::map_layout());
-    if (map == nullptr) return nullptr;
-    maps_.fetch_add(1, std::memory_order_relaxed);
-    // The C library may have cleared what it had before.
-    release(map, ThreadCache::map_layout());
-    return map;
-  }
-
-  /// Takes that of a cache, if it has one and no unit is in use, and keeps it for any thread: one
-  /// that comes from the backend anew is cleared as a whole, and so made resident for a moment.
-  static void free_map(ThreadCache& cache) noexcept {
-    void* memory = nullptr;
-    {
-      // For who counts what is in it.
-      const std::lock_guard lock(registry_mutex_);
-      if (cache.sorted.used() == 0) memory = cache.sorted.map();
-      if (memory != nullptr) cache.sorted.set_map(nullptr);
-    }
-    if (memory == nullptr) return;
-    release(memory, ThreadCache::map_layout());
-    auto* const map = static_cast<SpareMap*>(memory);
-    {
-      const std::lock_guard lock(registry_mutex_);
-      if (spare_map_count_ < few_caches) {
-        map->next = spare_maps_;
-        spare_maps_ = map;
-        ++spare_map_count_;
-        return;
-      }
-    }
-    give_map(map);
+  /// Gives the pages back that say what is sorted, which is nothing.
+  static void release_map(ThreadCache& cache) noexcept {
+    if (cache.sorted.has_map()) release(cache.map(), sizeof(Sorted::Map));
   }
 
   /// Drains an orphan. False when there is none.
@@ -179,8 +143,6 @@ class Threads {
       if (cache == nullptr) return false;
       orphans_.store(cache->next, std::memory_order_relaxed);
     }
-    // One that was just put into use, or out of it, may be in this list and in use.
-    cache->spare = nullptr;
     // Block and class may be of two (deferred.hpp).
     for (Deferred::Entry& entry : cache->deferred.entries) {
       void* const block = entry.ptr.load(std::memory_order_relaxed);
@@ -189,6 +151,9 @@ class Threads {
       entry.set(block, c < class_count ? scaled(c) : ScaledClass{0});
     }
     FillFlush::drain(*cache);
+    // One that was just put into use, or out of it, may have been in both.
+    cache->spare = nullptr;
+    cache->magazine_count = 0;
     const std::lock_guard lock(registry_mutex_);
     keep_unused(cache);
     return true;
@@ -224,6 +189,7 @@ class Threads {
         }
         FillFlush::for_each_unit(*cache, [&counts, cache](std::size_t unit, std::uint8_t kind) {
           if (kind < class_count) counts[kind].cached += cache->sorted.count(unit);
+          return true;
         });
         for (const Deferred::Entry& entry : cache->deferred.entries) {
           const auto c = entry.size_class.load(std::memory_order_relaxed);
@@ -236,48 +202,25 @@ class Threads {
   /// What the caches themselves take of the backend's memory.
   static std::size_t bytes() noexcept {
     return thread_caches_.load(std::memory_order_relaxed) * ThreadCache::bytes() +
-           magazines_.load(std::memory_order_relaxed) * sizeof(Magazine) +
-           maps_.load(std::memory_order_relaxed) * ThreadCache::map_layout().size();
+           magazines_.load(std::memory_order_relaxed) * ThreadCache::magazines_layout().size();
   }
 
  private:
-  /// A map that no thread has: all zero but for this.
-  struct SpareMap {
-    SpareMap* next;
-  };
-
-  static SpareMap* take_spare_map() noexcept {
-    const std::lock_guard lock(registry_mutex_);
-    SpareMap* const map = spare_maps_;
-    if (map == nullptr) return nullptr;
-    spare_maps_ = map->next;
-    --spare_map_count_;
-    return map;
-  }
-
-  static void give_map(SpareMap* map) noexcept {
-    Heap::backend().dealloc(map, ThreadCache::map_layout());
-    maps_.fetch_sub(1, std::memory_order_relaxed);
-  }
-
-  /// Gives the whole pages of a block of the backend's back to the system. What was zero is again.
-  static void release(void* memory, Layout layout) noexcept {
+  /// Gives the whole pages of memory that the backend gave back to the system. What was zero is
+  /// again.
+  static void release(void* memory, std::size_t size) noexcept {
     if (!Heap::purges_pages()) return;
     const auto begin = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t first = page_up(begin);
-    const std::uintptr_t end = (begin + layout.size()) & ~(page_size - 1);
+    const std::uintptr_t end = (begin + size) & ~(page_size - 1);
     if (first < end) os::release(first, end - first);
   }
 
   /// Gives what the backend gave for a cache back to it; and before that its pages to the system,
   /// for the C library keeps what was freed last in each of its arenas, up to several MiB.
   static void give(void* memory, Layout layout) noexcept {
-    release(memory, layout);
+    release(memory, layout.size());
     Heap::backend().dealloc(memory, layout);
-  }
-
-  static Layout magazine_layout() noexcept {
-    return Layout::from_size_align_unchecked(sizeof(Magazine), alignof(Magazine));
   }
 
   /// What happens to a thread's bins when it ends.
@@ -286,6 +229,8 @@ class Threads {
     static void at_end(Bins* bins) noexcept {
       ThreadCache* const cache = cache_of(bins);
       FillFlush::drain(*cache);
+      // Who gets the cache next may have no use for it.
+      release_map(*cache);
       std::size_t keep = 0;
       {
         const std::lock_guard lock(registry_mutex_);
@@ -356,7 +301,7 @@ class Threads {
     --cache_count_;
   }
 
-  // So many wait for the next threads at least, and as many as threads have one; of maps no more.
+  // So many wait for the next threads at least, and as many as threads have one.
   static constexpr std::size_t few_caches = 32;
 
   static inline constinit Mutex registry_mutex_{};
@@ -364,12 +309,9 @@ class Threads {
   static inline constinit std::size_t cache_count_ = 0;  // in that list
   static inline constinit ThreadCache* unused_caches_ = nullptr;
   static inline constinit std::size_t unused_count_ = 0;  // in that list
-  static inline constinit SpareMap* spare_maps_ = nullptr;
-  static inline constinit std::size_t spare_map_count_ = 0;  // in that list
   static inline constinit std::atomic<ThreadCache*> orphans_{nullptr};
   static inline constinit std::atomic<std::size_t> thread_caches_{0};  // of all three
-  static inline constinit std::atomic<std::size_t> magazines_{0};      // that these have
-  static inline constinit std::atomic<std::size_t> maps_{0};           // and with the spare ones
+  static inline constinit std::atomic<std::size_t> magazines_{0};      // of these, with magazines
 };
 
 }  // namespace sysalloc::detail::cached

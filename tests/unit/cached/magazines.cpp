@@ -97,6 +97,26 @@ TEST_CASE("so it is after a time when blocks of many sizes came and went, which 
   tests::check_nothing_is_held<Heap>();
 }
 
+TEST_CASE("and where what dies lies far apart, as it does in a large heap") {
+  tests::Random random(tests::seed());
+  constexpr std::size_t parts = 12;
+  constexpr std::size_t other = 5 * 1024;
+  std::vector<void*> blocks;
+  std::vector<void*> others;
+  for (std::size_t part = 0; part < parts; ++part) {
+    const std::vector<void*> slab = build(c::unit_size / size);
+    blocks.insert(blocks.end(), slab.begin(), slab.end());
+    const std::vector<void*> between = build(5 * 1024 * 1024 / other, other);
+    others.insert(others.end(), between.begin(), between.end());
+  }
+  std::shuffle(blocks.begin(), blocks.end(), random);
+  for (void* const block : blocks) Heap{}.dealloc(block, layout(size));
+  // Two units may have one place.
+  CHECK(class_of_blocks().blocks_cached >= (parts - 2) * c::unit_size / size);
+  for (void* const block : others) Heap{}.dealloc(block, layout(other));
+  tests::check_nothing_is_held<Heap>();
+}
+
 TEST_CASE("what died in any order is built again in the order of addresses") {
   tests::Random random(tests::seed());
   for (int round = 0; round < 10; ++round) {
