@@ -73,12 +73,14 @@ class FillFlush {
       const bool sorts = may_sort(cache, ptr, c);
       const bool rests = sorts || cache.magazine[c].load(std::memory_order_relaxed) != nullptr;
       put_all(cache, c, sorts);
-      cache.sorting[c] = sorts && sort(cache, ptr, c);
-      if (cache.sorting[c]) {
+      if (sorts && sort(cache, ptr, c)) {
+        cache.sorting[c] = true;
         cache.set_limit(c, 0);
         return;
       }
-      if (rests) cache.resting[c] = ThreadCache::magazine_rest;
+      // Only where it is for another unit in its place, those of others still are.
+      cache.sorting[c] = sorts && cache.sorted.is_place_taken(ptr);
+      if (rests && !cache.sorting[c]) cache.resting[c] = ThreadCache::magazine_rest;
       // What is not sorted goes back to the slabs together with what comes after it.
       cache.set_limit(c, (std::min)(cache.room(c), ThreadCache::streak_limit));
       Slabs::check_in_use(ptr, c);

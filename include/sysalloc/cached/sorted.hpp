@@ -126,11 +126,15 @@ class Sorted {
     return index < bytes_per_unit && place.bytes[index].load(std::memory_order_relaxed) == here;
   }
 
+  /// Is a unit in use that has the place of the block's at `ptr`, or is that one?
+  [[nodiscard]] bool is_place_taken(const void* ptr) const noexcept {
+    return place_of_unit(ptr).base != 0;
+  }
+
   /// Begins to use the unit of the block at `ptr`; fewer than most_used are. False where it is in
   /// use already, or one that has its place.
   [[nodiscard]] bool use_unit_of(const void* ptr) noexcept {
-    Place& place = place_of_unit(ptr);
-    if (place.base != 0) return false;
+    if (is_place_taken(ptr)) return false;
     std::size_t unit = 0;
     while (uses(unit)) ++unit;
     next_[unit] = 0;
@@ -140,7 +144,7 @@ class Sorted {
     const std::uintptr_t base = reinterpret_cast<std::uintptr_t>(ptr) & ~(unit_size - 1);
     bases_[unit].store(base, std::memory_order_release);
     ++used_;
-    place = {.base = base, .bytes = map_->bytes[unit].data()};
+    place_of_unit(ptr) = {.base = base, .bytes = map_->bytes[unit].data()};
     return true;
   }
 

@@ -616,7 +616,7 @@ TEST_CASE("threads that lived together leave little when they end, and nothing a
 
 TEST_CASE("threads that have a few blocks of many sizes each take a few pages for that") {
   if (!can_measure()) return;
-  constexpr std::size_t many = 500;
+  constexpr std::size_t many = 200;
   constexpr std::size_t step = 16;
   constexpr std::size_t largest = 24 * step;
   std::barrier all(many + 1);
