@@ -180,19 +180,24 @@ class FillFlush {
         return false;
       }
     }
-    Magazine* const magazine = take_magazine(cache, c);
+    if (!may_add_magazine(cache, c)) return false;
+    if (!make_room(cache, ThreadCache::magazine_bytes_of(c), c)) return false;
+    // What went for that may have had the thread give up all: nothing may stand on an empty array.
+    if (cache.count(c) != limit) return true;
+    Magazine* const magazine = take_magazine(cache);
     if (magazine == nullptr) return false;
     cache.push_magazine(c, magazine);
     return true;
   }
 
-  /// A magazine to continue the full array of class `c` in; nullptr where its blocks may not stay,
-  /// or the backend has no memory. Blocks of another shard than the thread's may not: it frees what
-  /// others allocate, and would never ask for them again.
-  static Magazine* take_magazine(ThreadCache& cache, SizeClass c) noexcept {
-    if (!cache.may_add_magazine(c)) return nullptr;
-    if (!is_of_shard(cache, cache.slots(c)[cache.count(c) - 1])) return nullptr;
-    if (!make_room(cache, ThreadCache::magazine_bytes_of(c), c)) return nullptr;
+  /// May the full array of class `c` be continued? Not where its blocks are of another shard than
+  /// the thread's: it frees what others allocate, and would never ask for them again.
+  static bool may_add_magazine(const ThreadCache& cache, SizeClass c) noexcept {
+    return cache.may_add_magazine(c) && is_of_shard(cache, cache.slots(c)[cache.count(c) - 1]);
+  }
+
+  /// A magazine that is not in use; nullptr where the backend has no memory.
+  static Magazine* take_magazine(ThreadCache& cache) noexcept {
     if (Magazine* const spare = cache.spare) {
       cache.spare = spare->below;
       return spare;
