@@ -130,7 +130,7 @@ class Threads {
 
   /// Gives the pages back that say what is sorted, which is nothing.
   static void release_map(ThreadCache& cache) noexcept {
-    if (cache.sorted.has_map()) release(cache.map(), sizeof(Sorted::Map));
+    if (cache.sorted.was_used()) release(cache.map(), sizeof(Sorted::Map));
   }
 
   /// Drains an orphan. False when there is none.

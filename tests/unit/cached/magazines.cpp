@@ -97,6 +97,41 @@ TEST_CASE("so it is after a time when blocks of many sizes came and went, which 
   tests::check_nothing_is_held<Heap>();
 }
 
+TEST_CASE("so it goes on where all of many sizes dies at once, and what stays is much of the heap") {
+  tests::Random random(tests::seed());
+  struct Block {
+    void* address;
+    std::size_t size;
+  };
+  const std::size_t rounds = 1 + tests::steps(40);
+  std::size_t failed = 0;
+  for (std::size_t round = 0; round < rounds; ++round) {
+    // What the thread keeps is much of these, and it is told so while one size makes room for
+    // another.
+    const std::size_t total = (20 + round % 4 * 4) * c::MiB;
+    std::vector<Block> blocks;
+    for (std::size_t sum = 0; sum < total; sum += blocks.back().size) {
+      const std::size_t bytes = tests::log_uniform(random, 16, 2048);
+      blocks.push_back({.address = Heap{}.alloc(layout(bytes)), .size = bytes});
+      if (blocks.back().address == nullptr) {
+        ++failed;
+        blocks.pop_back();
+        break;
+      }
+      tests::fill_words(blocks.back().address, bytes, bytes);
+    }
+    std::shuffle(blocks.begin(), blocks.end(), random);
+    std::size_t spoilt = 0;
+    for (const Block& block : blocks) {
+      if (!tests::holds_words(block.address, block.size, block.size)) ++spoilt;
+      Heap{}.dealloc(block.address, layout(block.size));
+    }
+    CHECK(spoilt == 0);
+  }
+  CHECK(failed == 0);
+  tests::check_nothing_is_held<Heap>();
+}
+
 TEST_CASE("and where what dies lies far apart, as it does in a large heap") {
   tests::Random random(tests::seed());
   constexpr std::size_t parts = 12;
