@@ -97,7 +97,7 @@ TEST_CASE("so it is after a time when blocks of many sizes came and went, which 
   tests::check_nothing_is_held<Heap>();
 }
 
-TEST_CASE("so it goes on where all of many sizes dies at once, and what stays is much of the heap") {
+TEST_CASE("so it goes on where blocks of many sizes die all at once, again and again") {
   tests::Random random(tests::seed());
   struct Block {
     void* address;
