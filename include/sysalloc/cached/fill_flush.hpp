@@ -33,11 +33,7 @@ class FillFlush {
  public:
   /// A block of class `c`, of which the bin has none, and more for the bin; nullptr without memory.
   static void* take(ThreadCache& cache, SizeClass c) noexcept {
-    if (cache.pop_magazine(c)) {
-      const std::size_t count = cache.count(c) - 1;
-      cache.set_count(c, count);
-      return cache.slots(c)[count];
-    }
+    end_extension(cache, c);
     if (cache.sorted.used() != 0) {
       if (void* const ptr = take_sorted(cache, c)) return ptr;
     }
@@ -71,7 +67,7 @@ class FillFlush {
         report_double_free(ptr, class_info[c].size);
       }
       const bool sorts = may_sort(cache, ptr, c);
-      const bool rests = sorts || cache.magazine[c].load(std::memory_order_relaxed) != nullptr;
+      const bool rests = sorts || cache.extra(c) != 0;
       put_all(cache, c, sorts);
       if (sorts && sort(cache, ptr, c)) {
         cache.sorting[c] = true;
@@ -80,9 +76,9 @@ class FillFlush {
       }
       // Only where it is for another unit in its place, those of others still are.
       cache.sorting[c] = sorts && cache.sorted.is_place_taken(ptr);
-      if (rests && !cache.sorting[c]) cache.resting[c] = ThreadCache::magazine_rest;
+      if (rests && !cache.sorting[c]) cache.resting[c] = ThreadCache::extended_rest;
       // What is not sorted goes back to the slabs together with what comes after it.
-      cache.set_limit(c, (std::min)(cache.room(c), ThreadCache::streak_limit));
+      cache.set_limit(c, (std::min)(std::size_t{cache.capacity[c]}, ThreadCache::streak_limit));
       Slabs::check_in_use(ptr, c);
     }
     const std::size_t count = cache.count(c);
@@ -131,11 +127,10 @@ class FillFlush {
     // All of this is zero by now, but for a cache that was copied by a fork in the middle of a
     // change.
     cache.gives_up = false;
-    cache.granted = cache.magazine_bytes = 0;
+    cache.granted = cache.extra_bytes = 0;
     cache.sorted.reset();
     cache.sorting.fill(false);
     cache.resting.fill(0);
-    for (auto& blocks : cache.stored) blocks.store(0, std::memory_order_relaxed);
   }
 
   /// The classes of which blocks are sorted.
@@ -170,48 +165,42 @@ class FillFlush {
   static bool extend(ThreadCache& cache, SizeClass c) noexcept {
     const std::size_t limit = cache.limit(c);
     // Where it is less, more died already than may stay.
-    if (limit < cache.room(c)) return false;
-    if (cache.magazine[c].load(std::memory_order_relaxed) == nullptr) {
-      if (c < first_kept_class) grow(cache, c);
-      if (limit != cache.capacity[c]) return true;
-      if (limit == 0) return false;
-      if (cache.resting[c] != 0) {
-        --cache.resting[c];
-        return false;
-      }
+    if (limit < cache.capacity[c]) return false;
+    if (limit >= class_info[c].cache_max) {
+      extend_capacity(cache, c);
+    } else if (c < first_kept_class) {
+      grow(cache, c);
     }
-    if (!may_add_magazine(cache, c)) return false;
-    if (!make_room(cache, ThreadCache::magazine_bytes_of(c), c)) return false;
-    // What went for that may have had the thread give up all: nothing may stand on an empty array.
-    if (cache.count(c) != limit) return true;
-    Magazine* const magazine = take_magazine(cache);
-    if (magazine == nullptr) return false;
-    cache.push_magazine(c, magazine);
-    return true;
+    return cache.limit(c) != limit;
   }
 
-  /// May the full array of class `c` be continued? Not where its blocks are of another shard than
-  /// the thread's: it frees what others allocate, and would never ask for them again.
-  static bool may_add_magazine(const ThreadCache& cache, SizeClass c) noexcept {
-    return cache.may_add_magazine(c) && is_of_shard(cache, cache.slots(c)[cache.count(c) - 1]);
-  }
-
-  /// A magazine that is not in use; nullptr where the backend has no memory.
-  static Magazine* take_magazine(ThreadCache& cache) noexcept {
-    if (Magazine* const spare = cache.spare) {
-      cache.spare = spare->below;
-      return spare;
+  /// Extends the capacity of class `c`, whose bin is full, if it is one of small blocks, and these
+  /// are of the thread's shard: else it frees what others allocate, and would never ask for them
+  /// again.
+  static void extend_capacity(ThreadCache& cache, SizeClass c) noexcept {
+    const std::size_t blocks = extended_max(c) - cache.capacity[c];
+    if (blocks == 0) return;
+    if (cache.resting[c] != 0) {
+      --cache.resting[c];
+      return;
     }
-    return Heap::Threads::new_magazine(cache);
+    if (!is_of_shard(cache, cache.slots(c)[cache.count(c) - 1])) return;
+    const std::size_t bytes = blocks * class_info[c].size;
+    if (cache.extra_bytes + bytes > ThreadCache::extra_max || !make_room(cache, bytes, c)) return;
+    cache.set_capacity(c, extended_max(c));
   }
 
-  /// May blocks of class `c` be sorted, of which the one at `ptr` finds no room? Once enough of it
-  /// died, and more than of all others: where many classes die, it costs more than it gains. Those
-  /// of another shard not, as above.
+  /// Takes what the capacity of class `c` has beyond the usual.
+  static void end_extension(ThreadCache& cache, SizeClass c) noexcept {
+    if (cache.extra(c) != 0) cache.set_capacity(c, class_info[c].cache_max);
+  }
+
+  /// May blocks of class `c` be sorted, of which the one at `ptr` finds no room? Once as many died
+  /// as may stay otherwise. Those of another shard not, as above.
   static bool may_sort(ThreadCache& cache, const void* ptr, SizeClass c) noexcept {
     if (c > Sorted::max_class || cache.resting[c] != 0 || !is_of_shard(cache, ptr)) return false;
-    return cache.sorting[c] || (cache.bytes_held(c) >= ThreadCache::sort_from &&
-                                cache.magazine_bytes <= 2 * ThreadCache::sort_from);
+    return cache.sorting[c] ||
+           (cache.capacity[c] == extended_max(c) && cache.extra_bytes <= ThreadCache::sort_up_to);
   }
 
   /// Is the block at `ptr` of the thread's shard?
@@ -239,6 +228,7 @@ class FillFlush {
     if (!make_room(cache, unit_size, c)) return false;
     if (!sorted.has_map()) sorted.set_map(cache.map());
     if (!sorted.use_unit_of(ptr)) return false;
+    cache.used_much = true;
     cache.granted += unit_size;
     return sorted.put(ptr);
   }
@@ -332,11 +322,10 @@ class FillFlush {
       Deferred::Taken taken = entry.take();
       if (taken.block != nullptr) put_some(&taken.block, 1);
     }
-    do {
-      const std::size_t count = cache.count(c);
-      cache.set_count(c, 0);
-      put_some(cache.slots(c), count);
-    } while (cache.pop_magazine(c));
+    const std::size_t count = cache.count(c);
+    cache.set_count(c, 0);
+    put_some(cache.slots(c), count);
+    end_extension(cache, c);
   }
 
   /// Raises the capacity of class `c` if its maximum and the thread's budget allow.

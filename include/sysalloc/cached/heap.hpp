@@ -137,8 +137,7 @@ class Heap {
   static void purge() noexcept {
     if (ThreadCache* const cache = Threads::own()) {
       FillFlush::drain(*cache);
-      Threads::free_magazines(*cache);
-      Threads::release_map(*cache);
+      Threads::release_rest(*cache);
     }
     while (Threads::drain_orphan()) {
     }

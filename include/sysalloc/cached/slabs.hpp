@@ -268,7 +268,7 @@ class Slabs {
     if (slab == nullptr) return nullptr;
     SpanHeap& spans = spans_of(shard_index);
     Span span = spans.take_dirty(info.units);
-    if (!span && Heap::Threads::give_up_magazines()) span = spans.take_dirty(info.units);
+    if (!span && Heap::Threads::give_up_extensions()) span = spans.take_dirty(info.units);
     if (!span && Heap::Purging::reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
     if (!span) {
       spans.purge_instead(info.units);

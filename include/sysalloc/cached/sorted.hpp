@@ -36,7 +36,6 @@
 #include <limits>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/detail/compiler.hpp>
-#include <utility>
 
 namespace sysalloc::detail::cached {
 
@@ -69,9 +68,6 @@ class Sorted {
     std::memset(&map_->places, 0, sizeof(map_->places));
     places_ = &map_->places;
   }
-
-  /// Was a unit used since this was asked last? Else the bytes are as they were then.
-  [[nodiscard]] bool was_used() noexcept { return std::exchange(was_used_, false); }
 
   /// Puts a block in, if its unit is in use and it is not here already.
   [[nodiscard]] SYSALLOC_INLINE bool put(void* ptr) noexcept {
@@ -148,7 +144,6 @@ class Sorted {
     const std::uintptr_t base = reinterpret_cast<std::uintptr_t>(ptr) & ~(unit_size - 1);
     bases_[unit].store(base, std::memory_order_release);
     ++used_;
-    was_used_ = true;
     place_of_unit(ptr) = {.base = base, .bytes = map_->bytes[unit].data()};
     return true;
   }
@@ -300,7 +295,6 @@ class Sorted {
   std::array<std::atomic<std::uintptr_t>, most_used> bases_{};  // 0 where there is none
   std::array<std::uint16_t, most_used> next_{};  // where to go on in each: a number of places
   std::size_t used_ = 0;
-  bool was_used_ = false;
 };
 
 }  // namespace sysalloc::detail::cached

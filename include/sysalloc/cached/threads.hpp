@@ -6,8 +6,7 @@
 // than threads have one. Those of threads that the child of a fork does not have are its orphans:
 // they are drained when a slab is needed next.
 //
-// With a cache goes what its thread has later: magazines, which the backend gives, and the map of
-// what it has sorted, whose pages go back to the system before the next thread has it.
+// Pages behind a cache that few threads need go back to the system before the next thread has it.
 
 #ifndef SYSALLOC_CACHED_THREADS_HPP_
 #define SYSALLOC_CACHED_THREADS_HPP_
@@ -56,14 +55,12 @@ class Threads {
   // What the calling thread gives up of what it caches so that others have it; see Slabs.
 
   /// What died in containers, and the largest blocks. False when that is nothing.
-  SYSALLOC_NOINLINE static bool give_up_magazines() noexcept {
+  SYSALLOC_NOINLINE static bool give_up_extensions() noexcept {
     ThreadCache* const cache = own();
     if (cache == nullptr) return false;
     const auto sorted = FillFlush::sorted_classes(*cache);
     return FillFlush::empty_if(*cache, [cache, &sorted](SizeClass c) {
-      return sorted[c] ||
-             (c < first_kept_class ? cache->magazine[c].load(std::memory_order_relaxed) != nullptr
-                                   : cache->count(c) != 0);
+      return sorted[c] || (c < first_kept_class ? cache->extra(c) != 0 : cache->count(c) != 0);
     });
   }
 
@@ -100,38 +97,13 @@ class Threads {
         if (unused_count_ > keep) cache = take_unused();
       }
       if (cache == nullptr) return;
-      free_magazines(*cache);
       give(cache->memory, ThreadCache::layout());
       thread_caches_.fetch_sub(1, std::memory_order_relaxed);
     }
   }
 
-  /// A magazine for a cache that has none to spare; nullptr without memory.
-  static Magazine* new_magazine(ThreadCache& cache) noexcept {
-    if (cache.magazines == nullptr) {
-      void* const memory = Heap::backend().alloc(ThreadCache::magazines_layout());
-      if (memory == nullptr) return nullptr;
-      magazines_.fetch_add(1, std::memory_order_relaxed);
-      cache.magazines = static_cast<Magazine*>(memory);
-      cache.magazine_count = 0;
-    }
-    Magazine* const magazine = cache.magazines + cache.magazine_count++;
-    magazine->bottom = nullptr;
-    return magazine;
-  }
-
-  /// Gives those of a cache back, of which none is in use.
-  static void free_magazines(ThreadCache& cache) noexcept {
-    if (cache.magazines == nullptr) return;
-    give(std::exchange(cache.magazines, nullptr), ThreadCache::magazines_layout());
-    cache.spare = nullptr;
-    magazines_.fetch_sub(1, std::memory_order_relaxed);
-  }
-
-  /// Gives the pages back that say what is sorted, which is nothing.
-  static void release_map(ThreadCache& cache) noexcept {
-    if (cache.sorted.was_used()) release(cache.map(), sizeof(Sorted::Map));
-  }
+  /// Gives the pages of an empty cache that few threads need back to the system.
+  static void release_rest(ThreadCache& cache) noexcept { cache.release_rest(release); }
 
   /// Drains an orphan. False when there is none.
   static bool drain_orphan() noexcept {
@@ -151,9 +123,6 @@ class Threads {
       entry.set(block, c < class_count ? scaled(c) : ScaledClass{0});
     }
     FillFlush::drain(*cache);
-    // One that was just put into use, or out of it, may have been in both.
-    cache->spare = nullptr;
-    cache->magazine_count = 0;
     const std::lock_guard lock(registry_mutex_);
     keep_unused(cache);
     return true;
@@ -184,8 +153,7 @@ class Threads {
     for (const ThreadCache* list : {caches_, orphans_.load(std::memory_order_relaxed)}) {
       for (const ThreadCache* cache = list; cache != nullptr; cache = cache->next) {
         for (std::size_t c = 1; c < class_count; ++c) {
-          counts[c].cached += cache->count(static_cast<SizeClass>(c)) +
-                              cache->stored[c].load(std::memory_order_relaxed);
+          counts[c].cached += cache->count(static_cast<SizeClass>(c));
         }
         FillFlush::for_each_unit(*cache, [&counts, cache](std::size_t unit, std::uint8_t kind) {
           if (kind < class_count) counts[kind].cached += cache->sorted.count(unit);
@@ -201,8 +169,7 @@ class Threads {
 
   /// What the caches themselves take of the backend's memory.
   static std::size_t bytes() noexcept {
-    return thread_caches_.load(std::memory_order_relaxed) * ThreadCache::bytes() +
-           magazines_.load(std::memory_order_relaxed) * ThreadCache::magazines_layout().size();
+    return thread_caches_.load(std::memory_order_relaxed) * ThreadCache::bytes();
   }
 
  private:
@@ -229,8 +196,7 @@ class Threads {
     static void at_end(Bins* bins) noexcept {
       ThreadCache* const cache = cache_of(bins);
       FillFlush::drain(*cache);
-      // Who gets the cache next may have no use for it.
-      release_map(*cache);
+      release_rest(*cache);
       std::size_t keep = 0;
       {
         const std::lock_guard lock(registry_mutex_);
@@ -311,7 +277,6 @@ class Threads {
   static inline constinit std::size_t unused_count_ = 0;  // in that list
   static inline constinit std::atomic<ThreadCache*> orphans_{nullptr};
   static inline constinit std::atomic<std::size_t> thread_caches_{0};  // of all three
-  static inline constinit std::atomic<std::size_t> magazines_{0};      // of these, with magazines
 };
 
 }  // namespace sysalloc::detail::cached

@@ -245,37 +245,30 @@ TEST_CASE("what threads that a child does not have had cached is not lost to it"
   other.join();
 }
 
-TEST_CASE("a child taken while another thread's bin moves from one array to the next") {
+TEST_CASE("a child taken while another thread's bins lose their arrays and get others") {
 #if defined(__SANITIZE_ADDRESS__)
   tests::not_checked("fork", "g++ 12's AddressSanitizer does not take its own locks at a fork");
 #else
   namespace c = sysalloc::detail::cached;
-  constexpr std::size_t size = 32;
-  constexpr c::SizeClass size_class = size / c::smallest_size;
-  // So many that the second magazine has one more than it began with: each round below leaves it
-  // and comes back.
-  constexpr std::size_t first = c::ThreadCache::magazine_first;
-  constexpr std::size_t edge =
-      c::class_info[size_class].cache_max - first + c::ThreadCache::magazine_room(size_class) + 1;
+  // One class whose usual capacity is a short array, and one that is more.
+  constexpr std::size_t count = 64;
+  static_assert(c::class_info[c::class_of_slow(1024)].cache_max == c::SlotArrays::few);
   std::atomic<bool> ready{false};
   std::atomic<bool> stop{false};
   std::thread other([&] {
-    std::vector<void*> blocks(edge);
-    for (void*& block : blocks) block = heap.alloc(layout(size));
-    while (Heap::stats().classes[size_class].blocks_cached != 0) {
-      blocks.push_back(heap.alloc(layout(size)));
-    }
-    for (std::size_t i = 0; i < edge; ++i) heap.dealloc(blocks[i], layout(size));
-    std::array<void*, first + 2> top{};
-    ready = true;
+    std::array<void*, count> blocks{};
     while (!stop) {
-      for (void*& block : top) block = heap.alloc(layout(size));
-      for (void* const block : top) heap.dealloc(block, layout(size));
+      for (const std::size_t size : {32, 1024}) {
+        for (void*& block : blocks) block = heap.alloc(layout(size));
+        for (void* const block : blocks) heap.dealloc(block, layout(size));
+      }
+      ready = true;
+      // Takes the arrays of the second, with an extended capacity.
+      Heap::purge();
     }
-    for (std::size_t i = edge; i < blocks.size(); ++i) heap.dealloc(blocks[i], layout(size));
   });
   while (!ready) std::this_thread::yield();
-  const int faults = children_that_lose_more(4000, 4 * edge * size);
+  const int faults = children_that_lose_more(1500, 4 * count * 1024);
   stop = true;
   other.join();
   CHECK(faults == 0);

@@ -86,7 +86,7 @@ TEST_CASE("so it is after a time when blocks of many sizes came and went, which 
     std::vector<void*> blocks = build(200, bytes);
     destroy(blocks, random, bytes);
   }
-  // As magazines, and sorted.
+  // In a bin of extended capacity, and sorted.
   for (const std::size_t count : {few / 4, few}) {
     for (int round = 0; round < 3; ++round) {
       std::vector<void*> blocks = build(count);
@@ -305,7 +305,7 @@ TEST_CASE("a thread that only frees keeps little of what others allocated") {
 
 }  // namespace
 
-TEST_CASE("what threads that ended continued their arrays in does not add up") {
+TEST_CASE("what threads that ended had for containers does not add up") {
   tests::Random random(tests::seed());
   // The thread that takes their caches back has one, too.
   std::vector<void*> own = build(1);
@@ -323,7 +323,7 @@ TEST_CASE("what threads that ended continued their arrays in does not add up") {
   destroy(own, random);
 }
 
-TEST_CASE("what many threads continued their arrays in goes back when they ended") {
+TEST_CASE("what many threads had for containers goes back when they ended") {
   constexpr std::ptrdiff_t threads = 64;
   Heap::purge();
   const std::size_t before = Heap::stats().metadata;
