@@ -67,7 +67,7 @@ class FillFlush {
         report_double_free(ptr, class_info[c].size);
       }
       const bool sorts = may_sort(cache, ptr, c);
-      const bool rests = sorts || cache.extra(c) != 0;
+      const bool rests = sorts || (c <= Sorted::max_class && cache.is_extended(c));
       put_all(cache, c, sorts);
       if (sorts && sort(cache, ptr, c)) {
         cache.sorting[c] = true;
@@ -128,7 +128,6 @@ class FillFlush {
     // change.
     cache.gives_up = false;
     cache.granted = cache.extra_bytes = 0;
-    cache.sorted.reset();
     cache.sorting.fill(false);
     cache.resting.fill(0);
   }
@@ -174,9 +173,8 @@ class FillFlush {
     return cache.limit(c) != limit;
   }
 
-  /// Extends the capacity of class `c`, whose bin is full, if it is one of small blocks, and these
-  /// are of the thread's shard: else it frees what others allocate, and would never ask for them
-  /// again.
+  /// Extends the capacity of class `c`, whose bin is full, if its blocks are of the thread's shard:
+  /// else it frees what others allocate, and would never ask for them again.
   static void extend_capacity(ThreadCache& cache, SizeClass c) noexcept {
     const std::size_t blocks = extended_max(c) - cache.capacity[c];
     if (blocks == 0) return;
@@ -186,13 +184,18 @@ class FillFlush {
     }
     if (!is_of_shard(cache, cache.slots(c)[cache.count(c) - 1])) return;
     const std::size_t bytes = blocks * class_info[c].size;
-    if (cache.extra_bytes + bytes > ThreadCache::extra_max || !make_room(cache, bytes, c)) return;
+    if (c > Sorted::max_class) {
+      // So much that other classes do not give way to it.
+      if (cache.granted + bytes > ThreadCache::budget) return;
+    } else if (cache.extra_bytes + bytes > ThreadCache::extra_max || !make_room(cache, bytes, c)) {
+      return;
+    }
     cache.set_capacity(c, extended_max(c));
   }
 
   /// Takes what the capacity of class `c` has beyond the usual.
   static void end_extension(ThreadCache& cache, SizeClass c) noexcept {
-    if (cache.extra(c) != 0) cache.set_capacity(c, class_info[c].cache_max);
+    if (cache.is_extended(c)) cache.set_capacity(c, class_info[c].cache_max);
   }
 
   /// May blocks of class `c` be sorted, of which the one at `ptr` finds no room? Once as many died
@@ -224,7 +227,8 @@ class FillFlush {
   SYSALLOC_NOINLINE static bool sort_first_of_unit(ThreadCache& cache, void* ptr,
                                                    SizeClass c) noexcept {
     Sorted& sorted = cache.sorted;
-    if (sorted.used() == Sorted::most_used || !is_of_shard(cache, ptr)) return false;
+    if (sorted.used() == Sorted::most_used || sorted.is_place_taken(ptr)) return false;
+    if (!is_of_shard(cache, ptr)) return false;
     if (!make_room(cache, unit_size, c)) return false;
     if (!sorted.has_map()) sorted.set_map(cache.map());
     if (!sorted.use_unit_of(ptr)) return false;

@@ -62,7 +62,11 @@ class Slabs {
     } while (Heap::Threads::drain_orphan());
     Slab* slab = new_slab(shard_index, c);
     if (slab == nullptr) slab = Heap::ask_again([&] { return new_slab(shard_index, c); });
-    if (slab == nullptr) return 0;
+    if (slab == nullptr) {
+      // What threads gave up for that may be of this class.
+      const std::lock_guard lock(shard.mutex);
+      return shard.take(c, end, want);
+    }
     const ClassInfo& info = class_info[c];
     if (slab->tail == Tail::idle) trim_tail(shard, *slab, info);
     const std::size_t purged = slab->purged_bytes();

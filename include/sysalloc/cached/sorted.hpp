@@ -22,7 +22,7 @@
 // here.
 
 // For the child of a fork: the bytes of a unit that is not in use say of no block that it is here,
-// and a block's byte is cleared before a bin has it.
+// and a block's byte is cleared before a bin has it. What else may be half done, reset() undoes.
 
 #ifndef SYSALLOC_CACHED_SORTED_HPP_
 #define SYSALLOC_CACHED_SORTED_HPP_
@@ -61,11 +61,13 @@ class Sorted {
     std::array<std::array<Byte, bytes_per_unit>, most_used> bytes;
   };
 
-  [[nodiscard]] bool has_map() const noexcept { return map_ != nullptr; }
+  [[nodiscard]] bool has_map() const noexcept { return places_ != &no_places; }
   /// Gives it memory for one, for ever; before a unit is used. Next to nothing of it is touched.
   void set_map(void* memory) noexcept {
     map_ = static_cast<Map*>(memory);
-    std::memset(&map_->places, 0, sizeof(map_->places));
+    clear_places();
+    // Not before, for the child of a fork.
+    std::atomic_signal_fence(std::memory_order_release);
     places_ = &map_->places;
   }
 
@@ -144,19 +146,23 @@ class Sorted {
     const std::uintptr_t base = reinterpret_cast<std::uintptr_t>(ptr) & ~(unit_size - 1);
     bases_[unit].store(base, std::memory_order_release);
     ++used_;
-    place_of_unit(ptr) = {.base = base, .bytes = map_->bytes[unit].data()};
+    map_->places[place_number(ptr)] = {.base = base, .bytes = map_->bytes[unit].data()};
     return true;
   }
 
   /// Ends the use of a unit that has no block here.
   void drop_unit(std::size_t unit) noexcept {
-    place_of_unit(address(unit)) = {};
+    map_->places[place_number(address(unit))] = {};
     bases_[unit].store(0, std::memory_order_release);
     --used_;
   }
 
-  /// After a fork that copied it in the middle of a change: says that no unit is in use.
-  void reset() noexcept { used_ = 0; }
+  /// After a fork that copied it in the middle of a change, when all units were dropped that can
+  /// be seen.
+  void reset() noexcept {
+    if (has_map()) clear_places();
+    used_ = 0;
+  }
 
   /// Does the next take() look at the whole of a unit?
   [[nodiscard]] bool looks_at_all(std::size_t unit) const noexcept { return next_[unit] == 0; }
@@ -273,9 +279,14 @@ class Sorted {
     return bases_[unit].load(std::memory_order_relaxed);
   }
 
-  [[nodiscard]] Place& place_of_unit(const void* ptr) const noexcept {
-    return (*places_)[reinterpret_cast<std::uintptr_t>(ptr) / unit_size % places_->size()];
+  static std::size_t place_number(const void* ptr) noexcept {
+    return reinterpret_cast<std::uintptr_t>(ptr) / unit_size % Places{}.size();
   }
+  [[nodiscard]] const Place& place_of_unit(const void* ptr) const noexcept {
+    return (*places_)[place_number(ptr)];
+  }
+
+  void clear_places() noexcept { std::memset(&map_->places, 0, sizeof(map_->places)); }
 
   /// bytes_per_unit or more where the place is not that of the block's unit, or no block may begin.
   static std::uintptr_t index_in(const Place& place, const void* ptr) noexcept {
@@ -287,10 +298,10 @@ class Sorted {
     return reinterpret_cast<Word*>(map_->bytes[unit].data())[at];
   }
 
-  /// Of a thread that has no map. Never written to.
-  static constinit inline Places no_places{};
+  /// Of a thread that has no map.
+  static constexpr Places no_places{};
 
-  Places* places_ = &no_places;
+  const Places* places_ = &no_places;
   Map* map_ = nullptr;
   std::array<std::atomic<std::uintptr_t>, most_used> bases_{};  // 0 where there is none
   std::array<std::uint16_t, most_used> next_{};  // where to go on in each: a number of places

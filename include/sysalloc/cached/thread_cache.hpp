@@ -58,11 +58,14 @@ struct Bin {
 
 static_assert(sizeof(Bin) == class_scale);
 
-/// How many blocks of class `c` a bin can hold with an extended capacity: of a small class four
-/// times as many as otherwise, or 128 KiB.
+/// Larger blocks seldom die many at once.
+inline constexpr std::size_t extended_max_size = 8 * KiB;
+
+/// How many blocks of class `c` a bin can hold with an extended capacity: four times as many as
+/// otherwise, which is 128 KiB of small ones and 512 of those above a KiB.
 constexpr std::size_t extended_max(SizeClass c) noexcept {
   const ClassInfo& info = class_info[c];
-  return info.size <= small_size ? 4 * std::size_t{info.cache_max} : info.cache_max;
+  return info.size <= extended_max_size ? 4 * std::size_t{info.cache_max} : info.cache_max;
 }
 
 /// Where the arrays of slots stand behind a cache, in slots from the first of all. Below each there
@@ -125,7 +128,7 @@ struct alignas(64) ThreadCache : Bins {
   /// What a bin holds at most, from when it was full until it runs empty.
   static constexpr std::size_t streak_limit = 128;
 
-  /// The bytes of blocks that all extended capacities together allow beyond the usual ones; part
+  /// The bytes of small blocks that extended capacities together allow beyond the usual ones; part
   /// of the budget.
   static constexpr std::size_t extra_max = 512 * KiB;
   /// Blocks are sorted where the thread has no more of these than this: where many classes die it
@@ -144,7 +147,7 @@ struct alignas(64) ThreadCache : Bins {
   ThreadCache* next;                                // in one of the lists of threads.hpp
   ThreadCache* prev;
   std::size_t granted;      // bytes of blocks that all the limits together allow
-  std::size_t extra_bytes;  // of these, what extended capacities allow beyond the usual ones
+  std::size_t extra_bytes;  // of these, what extended ones of small classes allow beyond the usual
   void* memory;             // that the backend gave for this
   std::uint16_t shard;
   bool used_much;         // were pages behind it used that few threads need?
@@ -211,10 +214,8 @@ struct alignas(64) ThreadCache : Bins {
   }
   void set_limit(SizeClass c, std::size_t limit) noexcept { bins[c].limit = slots(c) + limit; }
 
-  /// What the capacity of class `c` is beyond the usual, in bytes of blocks.
-  [[nodiscard]] std::size_t extra(SizeClass c) const noexcept {
-    const ClassInfo& info = class_info[c];
-    return capacity[c] <= info.cache_max ? 0 : (capacity[c] - info.cache_max) * info.size;
+  [[nodiscard]] bool is_extended(SizeClass c) const noexcept {
+    return capacity[c] > class_info[c].cache_max;
   }
 
   void set_capacity(SizeClass c, std::size_t blocks) noexcept {
@@ -224,11 +225,18 @@ struct alignas(64) ThreadCache : Bins {
     extra_bytes -= extra(c);
     capacity[c] = static_cast<std::uint16_t>(blocks);
     extra_bytes += extra(c);
-    if (extra(c) != 0) used_much = true;
+    if (is_extended(c)) used_much = true;
     set_limit(c, blocks);
   }
 
  private:
+  /// What the capacity of a class is beyond the usual, in bytes of blocks, if these are small.
+  [[nodiscard]] std::size_t extra(SizeClass c) const noexcept {
+    const ClassInfo& info = class_info[c];
+    return is_extended(c) && info.size <= small_size ? (capacity[c] - info.cache_max) * info.size
+                                                     : 0;
+  }
+
   static void** no_slots() noexcept { return &no_block + 1; }
   void** first_slot() noexcept { return reinterpret_cast<void**>(this + 1); }
   [[nodiscard]] void* const* first_slot() const noexcept {

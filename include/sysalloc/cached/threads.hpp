@@ -60,7 +60,7 @@ class Threads {
     if (cache == nullptr) return false;
     const auto sorted = FillFlush::sorted_classes(*cache);
     return FillFlush::empty_if(*cache, [cache, &sorted](SizeClass c) {
-      return sorted[c] || (c < first_kept_class ? cache->extra(c) != 0 : cache->count(c) != 0);
+      return sorted[c] || (c < first_kept_class ? cache->is_extended(c) : cache->count(c) != 0);
     });
   }
 
@@ -123,6 +123,8 @@ class Threads {
       entry.set(block, c < class_count ? scaled(c) : ScaledClass{0});
     }
     FillFlush::drain(*cache);
+    cache->sorted.reset();
+    release_rest(*cache);
     const std::lock_guard lock(registry_mutex_);
     keep_unused(cache);
     return true;
@@ -173,8 +175,8 @@ class Threads {
   }
 
  private:
-  /// Gives the whole pages of memory that the backend gave back to the system. What was zero is
-  /// again.
+  /// Gives the whole pages of memory that the backend gave back to the system. What is zero stays
+  /// so.
   static void release(void* memory, std::size_t size) noexcept {
     if (!Heap::purges_pages()) return;
     const auto begin = reinterpret_cast<std::uintptr_t>(memory);

@@ -277,6 +277,23 @@ TEST_CASE("a number of blocks that goes up and down about where an array ends") 
   tests::check_nothing_is_held<Heap>();
 }
 
+TEST_CASE("a batch of blocks of a few KiB stays, too, as long as a thread may keep so much") {
+  tests::Random random(tests::seed());
+  constexpr std::size_t larger = 4096;
+  constexpr std::size_t count = 512 * 1024 / larger;
+  for (int round = 0; round < 3; ++round) {
+    std::vector<void*> blocks = build(count, larger);
+    destroy(blocks, random, larger);
+    CHECK(Heap::stats().classes[c::class_of(larger)].blocks_cached == count);
+  }
+  for (std::size_t bytes = 1536; bytes <= 8192; bytes += 512) {
+    std::vector<void*> blocks = build(count * larger / bytes, bytes);
+    destroy(blocks, random, bytes);
+    CHECK(Heap::stats().cached <= 2 * c::MiB);
+  }
+  tests::check_nothing_is_held<Heap>();
+}
+
 TEST_CASE("what small blocks leave is used for others before the heap grows") {
   tests::Random random(tests::seed());
   std::vector<void*> blocks = build(few);

@@ -357,3 +357,27 @@ TEST_CASE("the caches of threads that ended go back before an allocation fails")
   CHECK(Heap::stats().metadata <= before - (threads - 1) * (32 << 10));
   tests::check_nothing_is_held<Heap>();
 }
+
+TEST_CASE("a block that was just freed is there, with its size or without") {
+  const Heap heap;
+  for (const std::size_t size : {32, 1024, 5000}) {
+    Backend::limited.set_limit(Backend::limited.used() + (16 << 20));
+    std::vector<void*> blocks;
+    while (void* const ptr = heap.alloc(layout(size))) blocks.push_back(ptr);
+    REQUIRE(!blocks.empty());
+    std::size_t refused = 0;
+    for (std::size_t i = 0; i < blocks.size(); i += 100) {
+      if (i % 200 == 0) {
+        heap.dealloc_unsized(blocks[i], 8);
+      } else {
+        heap.dealloc(blocks[i], layout(size));
+      }
+      blocks[i] = heap.alloc(layout(size));
+      if (blocks[i] == nullptr) ++refused;
+    }
+    CHECK(refused == 0);
+    Backend::limited.set_limit(SIZE_MAX);
+    for (void* const ptr : blocks) heap.dealloc(ptr, layout(size));
+  }
+  tests::check_nothing_is_held<Heap>();
+}

@@ -50,7 +50,7 @@ struct Backend {
   void* alloc(Layout layout) const noexcept {
     void* const ptr = failing.alloc(layout);
     // What the heap keeps for itself: never zero by luck.
-    if (ptr != nullptr && layout.size() <= std::size_t{1} << 18) {
+    if (ptr != nullptr && layout.size() <= std::size_t{1} << 19) {
       std::memset(ptr, 0xcc, layout.size());
     }
     return ptr;
