@@ -332,6 +332,8 @@ TEST_CASE("of the caches of threads that were many at once most go back by thems
 }
 
 TEST_CASE("purge and stats from several threads at once, while others allocate") {
+  // What describes the heap is there from the first block on.
+  heap.dealloc(heap.alloc(layout(16)), layout(16));
   std::atomic<int> working{3};
   tests::Threads threads;
   for (unsigned seed = 0; seed < 3; ++seed) {
