@@ -270,6 +270,7 @@ class Heap {
   /// nobody else could give back to the backend.
   SYSALLOC_COLD static void unload() noexcept {
     Threads::stop();
+    Threads::leave();
     purge();
   }
 

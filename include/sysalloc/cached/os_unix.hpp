@@ -299,6 +299,9 @@ class PerThread {
     return true;
   }
 
+  /// It is Policy::none() again in the calling thread, and not set again. After stop().
+  static void clear() noexcept { value_ = Policy::none(); }
+
  private:
   SYSALLOC_THREAD_LOCAL T* value_ = Policy::none();
   SYSALLOC_THREAD_LOCAL bool was_set_ = false;

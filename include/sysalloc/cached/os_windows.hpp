@@ -126,6 +126,9 @@ class PerThread {
   /// False, and nothing is changed, when the system has no room for it.
   [[nodiscard]] static bool set(T* value) noexcept { return slot_.set(value); }
 
+  /// It is Policy::none() in the calling thread, and not set again.
+  static void clear() noexcept { static_cast<void>(slot_.set(Policy::none())); }
+
  private:
   // Nothing would be called with what is set later in this thread, so it stays what it is here.
   static void end(void* value) noexcept {

@@ -85,6 +85,13 @@ class Threads {
   /// When the library that this is part of is unloaded, or the program ends: threads that end later
   /// are not heard of.
   static void stop() noexcept { ThreadBins::stop(); }
+  /// And that the calling thread goes without a cache from now on.
+  static void leave() noexcept {
+    ThreadCache* const cache = own();
+    if (cache == nullptr) return;
+    ThreadBins::clear();
+    AtThreadEnd::at_end(cache);
+  }
 
   // The caches of threads that are no more.
 
