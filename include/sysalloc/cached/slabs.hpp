@@ -97,12 +97,16 @@ class Slabs {
 
   /// Puts `count` blocks of class `c` back into their slabs. Overwrites the array.
   static void put_blocks(void** blocks, std::size_t count, SizeClass c) noexcept {
-    if (count == 0) return;
-    count = put_some(blocks, count, c);
     while (count != 0) {
-      const std::size_t batch = (std::min)(count, shard_batch);
+      const std::size_t batch = (std::min)(count, most_at_once);
+      std::size_t left = put_some(blocks, batch, c);
+      while (left != 0) {
+        const std::size_t part = (std::min)(left, shard_batch);
+        left -= part;
+        put_by_shard(blocks + left, part, c);
+      }
+      blocks += batch;
       count -= batch;
-      put_by_shard(blocks + count, batch, c);
     }
   }
 
@@ -318,6 +322,8 @@ class Slabs {
     slab->next = std::exchange(first, slab);
   }
 
+  /// What is put under one lock at most, lest others wait for long.
+  static constexpr std::size_t most_at_once = 1024;
   static constexpr std::size_t shard_batch = 128;
 
   /// As put_blocks, of up to shard_batch blocks that are of several shards: those of one after
