@@ -103,7 +103,8 @@ class Sorted {
     std::uintptr_t behind = 0;
     for (;;) {
       std::size_t next = most_used;
-      std::uintptr_t lowest = std::numeric_limits<std::uintptr_t>::max();
+      // In parentheses: see patience.hpp.
+      std::uintptr_t lowest = (std::numeric_limits<std::uintptr_t>::max)();
       for (std::size_t unit = 0; unit < most_used; ++unit) {
         // Acquire, for who does not own it: the bytes are there.
         const std::uintptr_t base = bases_[unit].load(std::memory_order_acquire);
@@ -215,7 +216,7 @@ class Sorted {
 
   static constexpr std::uint8_t elsewhere = 1;
   static constexpr std::uint8_t here = 2;
-  static constexpr std::size_t each_byte = std::numeric_limits<std::size_t>::max() / 255;
+  static constexpr std::size_t each_byte = (std::numeric_limits<std::size_t>::max)() / 255;
   static constexpr std::size_t all_here = each_byte * here;
   static constexpr std::size_t words_per_unit = bytes_per_unit / sizeof(Word);
   static constexpr std::size_t bytes_of_word = sizeof(Word) * smallest_size;

@@ -39,6 +39,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <sysalloc/cached/deferred.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/sorted.hpp>
@@ -99,6 +100,7 @@ inline constexpr SlotArrays slot_arrays = [] {
   }
   return arrays;
 }();
+static_assert(slot_arrays.count <= (std::numeric_limits<std::uint16_t>::max)());
 
 /// What the fast paths need of a thread.
 struct Bins {
