@@ -167,7 +167,7 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
 
   /// What the heap holds now; see cached/stats.hpp. Costs a walk over the shards and the threads'
   /// caches; other threads may go on meanwhile.
-  [[nodiscard]] static CachedStats stats() noexcept { return detail::cached::gather<Backend>(); }
+  [[nodiscard]] static CachedStats stats() noexcept { return Heap::stats(); }
 
   /// What a global allocator does first of all when the program is loaded: it registers handlers of
   /// fork. Those of the program, which come later, then run while no lock of the heap is held.

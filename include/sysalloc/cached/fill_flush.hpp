@@ -9,13 +9,10 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <sysalloc/cached/deferred.hpp>
-#include <sysalloc/cached/os.hpp>
-#include <sysalloc/cached/page_map.hpp>
 #include <sysalloc/cached/report.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
@@ -100,8 +97,7 @@ class FillFlush {
   template <class Which>
   static bool empty_if(ThreadCache& cache, Which which) noexcept {
     bool any = false;
-    for (std::size_t i = 1; i < class_count; ++i) {
-      const auto c = static_cast<SizeClass>(i);
+    for (SizeClass c = 1; c < class_count; ++c) {
       if (!which(c)) continue;
       empty(cache, c);
       any = true;
@@ -119,12 +115,12 @@ class FillFlush {
   static void drain(ThreadCache& cache) noexcept {
     empty_all(cache);
     // Units without a block, which another thread made slabs of a class that was emptied before.
-    cache.sorted.for_each_unit([&cache](std::size_t unit) {
+    cache.sorted.for_each_unit([&cache](std::size_t unit, std::uintptr_t /*base*/) {
       drop_unit(cache, unit);
       return true;
     });
-    for (std::size_t i = 1; i < class_count; ++i) cache.set_capacity(static_cast<SizeClass>(i), 0);
-    // All of this is zero by now, but for a cache that was copied by a fork in the middle of a
+    for (SizeClass c = 1; c < class_count; ++c) cache.set_capacity(c, 0);
+    // The first three are zero by now, but for a cache that a fork copied in the middle of a
     // change.
     cache.gives_up = false;
     cache.granted = cache.extra_bytes = 0;
@@ -146,10 +142,8 @@ class FillFlush {
   /// long as it returns true. Any thread may ask.
   template <class Visit>
   static void for_each_unit(const ThreadCache& cache, Visit visit) noexcept {
-    cache.sorted.for_each_unit([&cache, &visit](std::size_t unit) {
-      const void* const address = cache.sorted.address(unit);
-      // Who asks from another thread may see one whose use just ended.
-      return address == nullptr || visit(unit, Heap::map.kind(address));
+    cache.sorted.for_each_unit([&visit](std::size_t unit, std::uintptr_t base) {
+      return visit(unit, Heap::map.kind(reinterpret_cast<const void*>(base)));
     });
   }
 
@@ -231,7 +225,7 @@ class FillFlush {
     if (!is_of_shard(cache, ptr)) return false;
     if (!make_room(cache, unit_size, c)) return false;
     if (!sorted.has_map()) sorted.set_map(cache.map());
-    if (!sorted.use_unit_of(ptr)) return false;
+    sorted.use_unit_of(ptr);
     cache.used_much = true;
     cache.granted += unit_size;
     return sorted.put(ptr);
@@ -366,9 +360,7 @@ class FillFlush {
     if (cache.last_freed != c) return false;
     if (cache.granted + size <= ThreadCache::budget) return true;
     if (size > kept_max_size) return false;
-    for (std::size_t other = first_kept_class; other < class_count; ++other) {
-      flush(cache, static_cast<SizeClass>(other));
-    }
+    for (SizeClass other = first_kept_class; other < class_count; ++other) flush(cache, other);
     return true;
   }
 

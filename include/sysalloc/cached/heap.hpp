@@ -41,6 +41,7 @@
 #include <sysalloc/cached/shard.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slabs.hpp>
+#include <sysalloc/cached/stats.hpp>
 #include <sysalloc/cached/thread_cache.hpp>
 #include <sysalloc/cached/threads.hpp>
 #include <sysalloc/detail/compiler.hpp>
@@ -49,10 +50,6 @@
 #include <sysalloc/layout.hpp>
 
 namespace sysalloc::detail::cached {
-
-/// Prints the table of the heap over `Backend`; in stats.hpp.
-template <GlobalAlloc Backend>
-void print_stats() noexcept;
 
 template <GlobalAlloc Backend>
 class Heap {
@@ -101,7 +98,14 @@ class Heap {
         note_wrong_size();
       }
       hints.set(ptr, kind);
-      put(ptr, kind, size == 0 && scaled(kind) <= Deferred::max_class);
+      ThreadCache* const cache = Threads::attach();
+      if (cache == nullptr) {
+        Slabs::put_blocks(&ptr, 1, kind);
+      } else if (size == 0 && scaled(kind) <= Deferred::max_class) {
+        FillFlush::defer(*cache, ptr, kind);
+      } else {
+        FillFlush::put(*cache, ptr, kind);
+      }
     }
   }
 
@@ -135,10 +139,7 @@ class Heap {
   /// Empties the calling thread's cache and gives everything that holds no block to the system and
   /// the backend.
   static void purge() noexcept {
-    if (ThreadCache* const cache = Threads::own()) {
-      FillFlush::drain(*cache);
-      Threads::release_rest(*cache);
-    }
+    if (ThreadCache* const cache = Threads::own()) Threads::drain(*cache);
     while (Threads::drain_orphan()) {
     }
     Purging::purge_all();
@@ -147,9 +148,24 @@ class Heap {
     os::release_freed();
   }
 
-  static std::size_t wrong_sizes() noexcept { return wrong_sizes_.load(std::memory_order_relaxed); }
-  static std::size_t metadata_bytes() noexcept {
-    return Slabs::metadata_bytes() + map.bytes() + Threads::bytes();
+  static CachedStats stats() noexcept {
+    CachedStats all;
+    Slabs::count(all);
+    Threads::count(all);
+    all.large = all.live = Large::bytes();
+    all.metadata = Slabs::metadata_bytes() + map.bytes() + Threads::bytes();
+    all.mapped += Large::mapped() + all.metadata;
+    all.wrong_sizes = wrong_sizes_.load(std::memory_order_relaxed);
+    for (std::size_t c = 1; c < class_count; ++c) {
+      CachedStats::Class& of = all.classes[c];
+      const std::size_t idle = of.blocks_free + of.blocks_cached;
+      of.size = class_info[c].size;
+      of.blocks_live = of.blocks_live > idle ? of.blocks_live - idle : 0;
+      all.live += of.blocks_live * of.size;
+      all.cached += of.blocks_cached * of.size;
+      all.free += of.blocks_free * of.size;
+    }
+    return all;
   }
 
   // -------------------------------------------------------------------------------------------
@@ -237,18 +253,6 @@ class Heap {
     }
   }
 
-  /// Puts a block back, behind others that were freed without their size if `deferred`.
-  static void put(void* ptr, SizeClass c, bool deferred) noexcept {
-    ThreadCache* const cache = Threads::attach();
-    if (cache == nullptr) {
-      Slabs::put_blocks(&ptr, 1, c);
-    } else if (deferred) {
-      FillFlush::defer(*cache, ptr, c);
-    } else {
-      FillFlush::put(*cache, ptr, c);
-    }
-  }
-
   /// What a start does, once.
   SYSALLOC_COLD static void set_up() noexcept {
     // First, for other threads are served meanwhile, and take locks.
@@ -260,7 +264,7 @@ class Heap {
     Threads::start();
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
-    if (os::wants("SYSALLOC_STATS")) static_cast<void>(std::atexit(print_stats<Backend>));
+    if (os::wants("SYSALLOC_STATS")) static_cast<void>(std::atexit([] { print(stats()); }));
     // Asked now: the child of a fork has an end, too, and may find a lock of the loader held by a
     // thread that it does not have.
     static_cast<void>(std::atexit(os::stays_loaded() ? Threads::stop : unload));

@@ -97,13 +97,13 @@ class LargeBlocks {
     const std::size_t before = slab.size;
     const std::size_t units = units_of(size);
     const std::size_t units_before = units_of(before);
-    const std::uintptr_t end = slab.base + units * unit_size;
     publish(slab.size, size);
     if (units > units_before) {
-      const std::uintptr_t end_before = slab.base + units_before * unit_size;
-      Heap::map.set(end_before, units - units_before, kind_interior, kind_interior, &slab);
+      Heap::map.set(slab.base + units_before * unit_size, units - units_before, kind_interior,
+                    kind_interior, &slab);
     } else if (units < units_before) {
-      Heap::map.set(end, units_before - units, kind_foreign, kind_foreign, nullptr);
+      Heap::map.set(slab.base + units * unit_size, units_before - units, kind_foreign, kind_foreign,
+                    nullptr);
     }
     if (size < before && Heap::purges_pages()) os::release(slab.base + size, before - size);
     // Modulo 2^n where it shrinks.

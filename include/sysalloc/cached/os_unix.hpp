@@ -65,13 +65,11 @@ class KeepErrno {
 
 /// Gives the memory of whole pages back to the system. They can be used again at once, and hold
 /// anything then. Only advice (madvise(2)): where it fails, the memory stays resident.
-inline void release(std::uintptr_t address, std::size_t size) noexcept {
+inline void release([[maybe_unused]] std::uintptr_t address,
+                    [[maybe_unused]] std::size_t size) noexcept {
 #if defined(__linux__)
   const KeepErrno keep;
   madvise(reinterpret_cast<void*>(address), size, MADV_DONTNEED);
-#else
-  static_cast<void>(address);
-  static_cast<void>(size);
 #endif
 }
 
@@ -79,29 +77,25 @@ inline void release(std::uintptr_t address, std::size_t size) noexcept {
 /// fault for each (MADV_POPULATE_WRITE in madvise(2), Linux 5.14). False where that fails, and the
 /// faults come instead. Where the system knows nothing of it, or a sandbox forbids it, it is not
 /// tried again.
-inline bool populate(std::uintptr_t address, std::size_t size) noexcept {
+inline bool populate([[maybe_unused]] std::uintptr_t address,
+                     [[maybe_unused]] std::size_t size) noexcept {
 #if defined(MADV_POPULATE_WRITE)
   static constinit std::atomic<bool> is_known{true};
   if (!is_known.load(std::memory_order_relaxed)) return false;
   const KeepErrno keep;
   if (madvise(reinterpret_cast<void*>(address), size, MADV_POPULATE_WRITE) == 0) return true;
   if (errno != EAGAIN && errno != ENOMEM) is_known.store(false, std::memory_order_relaxed);
-#else
-  static_cast<void>(address);
-  static_cast<void>(size);
 #endif
   return false;
 }
 
 /// Has the system back whole pages with no huge ones, whatever its default is (MADV_NOHUGEPAGE in
 /// madvise(2)). Only advice; costs a system call.
-inline void refuse_huge_pages(std::uintptr_t address, std::size_t size) noexcept {
+inline void refuse_huge_pages([[maybe_unused]] std::uintptr_t address,
+                              [[maybe_unused]] std::size_t size) noexcept {
 #if defined(MADV_NOHUGEPAGE)
   const KeepErrno keep;
   madvise(reinterpret_cast<void*>(address), size, MADV_NOHUGEPAGE);
-#else
-  static_cast<void>(address);
-  static_cast<void>(size);
 #endif
 }
 
@@ -144,7 +138,7 @@ inline void release_freed() noexcept {
 /// so what the program does with malloc would have it give the end of its heap back, and take it
 /// again, all the time. Costs two system calls, of which one page is touched; changes nothing where
 /// the program has set that itself.
-inline void expect_large_blocks(std::size_t size) noexcept {
+inline void expect_large_blocks([[maybe_unused]] std::size_t size) noexcept {
 #if defined(__GLIBC__)
   const KeepErrno keep;
   // Of 32 bits it learns nothing from what is larger.
@@ -152,8 +146,6 @@ inline void expect_large_blocks(std::size_t size) noexcept {
   // Or else compilers see that nothing is done with it.
   void* volatile block = std::malloc(size < most ? size : most);
   std::free(block);
-#else
-  static_cast<void>(size);
 #endif
 }
 
@@ -270,11 +262,7 @@ class PerThread {
  public:
   /// Before any set(), once.
   static void start() noexcept {
-    const auto at_end = [](void* value) {
-      value_ = Policy::none();
-      Policy::at_end(static_cast<T*>(value));
-    };
-    has_key_.store(pthread_key_create(&key_, at_end) == 0, std::memory_order_release);
+    has_key_.store(pthread_key_create(&key_, end) == 0, std::memory_order_release);
   }
 
   /// When the library that this is part of is unloaded, or the program ends: at_end() is called for
@@ -299,10 +287,17 @@ class PerThread {
     return true;
   }
 
-  /// It is Policy::none() again in the calling thread, and not set again. After stop().
-  static void clear() noexcept { value_ = Policy::none(); }
+  /// As if the calling thread ended. After stop().
+  static void leave() noexcept {
+    if (value_ != Policy::none()) end(value_);
+  }
 
  private:
+  static void end(void* value) noexcept {
+    value_ = Policy::none();
+    Policy::at_end(static_cast<T*>(value));
+  }
+
   SYSALLOC_THREAD_LOCAL T* value_ = Policy::none();
   SYSALLOC_THREAD_LOCAL bool was_set_ = false;
   static inline constinit pthread_key_t key_{};

@@ -126,8 +126,8 @@ class PerThread {
   /// False, and nothing is changed, when the system has no room for it.
   [[nodiscard]] static bool set(T* value) noexcept { return slot_.set(value); }
 
-  /// It is Policy::none() in the calling thread, and not set again.
-  static void clear() noexcept { static_cast<void>(slot_.set(Policy::none())); }
+  /// As if the calling thread ended.
+  static void leave() noexcept { end(get()); }
 
  private:
   // Nothing would be called with what is set later in this thread, so it stays what it is here.

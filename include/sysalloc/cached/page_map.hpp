@@ -49,11 +49,6 @@ class PageMap {
     std::array<std::atomic<Slab*>, leaf_units> slabs;
   };
 
-  /// Is it an address that may be asked for?
-  [[nodiscard]] static bool covers(const void* ptr) noexcept {
-    return std::uint64_t{reinterpret_cast<std::uintptr_t>(ptr)} >> address_bits == 0;
-  }
-
   /// What `ptr` points into. Any valid pointer may be asked for, null too.
   [[nodiscard]] SYSALLOC_ADDRESS_ONLY std::uint8_t kind(const void* ptr) const noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(ptr);

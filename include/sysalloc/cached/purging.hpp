@@ -76,8 +76,7 @@ class Purging {
       return shard.slabs;
     }();
     std::size_t gave = 0;
-    for (std::size_t i = 1; i < class_count; ++i) {
-      const auto c = static_cast<SizeClass>(i);
+    for (SizeClass c = 1; c < class_count; ++c) {
       const ClassInfo& info = class_info[c];
       List done;
       // Each once: whoever allocates meanwhile brings new ones.

@@ -62,7 +62,7 @@ struct ClassInfo {
   std::uint32_t size;       ///< of a block, in bytes
   std::uint32_t units;      ///< of a slab
   std::uint32_t blocks;     ///< in a slab
-  std::uint32_t cache_max;  ///< blocks of it that one thread may cache
+  std::uint32_t cache_max;  ///< blocks of it that one thread may cache, as a rule
   std::uint64_t inverse;    ///< of the size's odd part, modulo 2^64
   int shift;                ///< the size is its odd part times 2^shift
 
@@ -84,13 +84,13 @@ constexpr std::uint64_t inverse_of_odd(std::uint64_t odd) noexcept {
   return inverse;
 }
 
-/// No thread cache keeps more blocks of one class than this, whatever their size.
+/// As a rule, no thread cache keeps more blocks of one class than this, whatever their size.
 inline constexpr std::size_t cache_max_blocks = 2048;
 /// Nor more bytes of one class than this, unless that is a few blocks. With less, batches of blocks
 /// of a few KiB go by way of the slabs in so small parts that locks are most of what they cost.
 inline constexpr std::size_t cache_max_bytes = 128 * KiB;
-/// Blocks up to here are small: many are little memory. Of these it keeps a quarter as much, and
-/// more only where a container died (thread_cache.hpp).
+/// Blocks up to here are small: many are little memory. Of these it keeps a quarter as much. More
+/// it keeps where many died at once (thread_cache.hpp).
 inline constexpr std::size_t small_size = 1 * KiB;
 /// And of each class above this one block, if any: a few more would take the place of all others.
 inline constexpr std::size_t cached_max_size = 64 * KiB;

@@ -221,8 +221,10 @@ struct alignas(64) Slab : ListNode {
     }
     set_used(info, used() + static_cast<std::uint32_t>(want));
     if (purged != 0) [[unlikely]] {
-      touch(reinterpret_cast<std::uintptr_t>(begin[-1]),
-            reinterpret_cast<std::uintptr_t>(*end) + size_of_block);
+      // What is used now may be resident again.
+      const std::uintptr_t from = reinterpret_cast<std::uintptr_t>(begin[-1]) - base;
+      const std::uintptr_t last = reinterpret_cast<std::uintptr_t>(*end) - base + size_of_block - 1;
+      purged &= ~bits(from / page_size, last / page_size - from / page_size + 1);
     }
     return want;
   }
@@ -235,13 +237,6 @@ struct alignas(64) Slab : ListNode {
     const ClassInfo& info = class_info[size_class()];
     const std::size_t pages = (info.blocks * info.size + page_size - 1) / page_size;
     return static_cast<std::size_t>(std::popcount(purged & bits(0, pages))) * page_size;
-  }
-
-  /// Notes that the pages from one address to another may be resident again.
-  void touch(std::uintptr_t from, std::uintptr_t to) noexcept {
-    const std::size_t first = (from - base) / page_size;
-    const std::size_t last = (to - 1 - base) / page_size;
-    purged &= ~bits(first, last - first + 1);
   }
 
   /// The number of the block that begins at `ptr`; info.blocks or more when none does.

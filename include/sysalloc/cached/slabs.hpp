@@ -26,18 +26,11 @@
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
 #include <sysalloc/cached/span_heap.hpp>
+#include <sysalloc/cached/stats.hpp>
 #include <sysalloc/detail/compiler.hpp>
 #include <utility>
 
 namespace sysalloc::detail::cached {
-
-/// Of one size class.
-struct ClassCounts {
-  std::size_t blocks = 0;  // in slabs
-  std::size_t free = 0;    // of these, in the slabs
-  std::size_t cached = 0;  // of these, in thread caches
-  std::size_t slabs = 0;
-};
 
 template <class Heap>
 class Purging;
@@ -131,18 +124,15 @@ class Slabs {
   static Slab* take_descriptor(std::size_t shard_index, SizeClass c) noexcept {
     Shard& shard = shards_[shard_index];
     const std::size_t length = Slab::length(class_info[c]);
+    Slab* slab = nullptr;
     {
       const std::lock_guard lock(shard.mutex);
-      if (ListNode*& first = shard.spare[length]) {
-        auto* const slab = static_cast<Slab*>(std::exchange(first, first->next));
-        slab->next = nullptr;
-        slab->owner = Slab::owner_of(shard_index, c);
-        return slab;
-      }
+      ListNode*& first = shard.spare[length];
+      slab = static_cast<Slab*>(first);
+      if (slab != nullptr) first = slab->next;
     }
-    void* const memory = alloc_metadata((1 + length) * sizeof(Slab));
-    if (memory == nullptr) return nullptr;
-    auto* const slab = static_cast<Slab*>(memory);
+    if (slab == nullptr) slab = static_cast<Slab*>(alloc_metadata((1 + length) * sizeof(Slab)));
+    if (slab == nullptr) return nullptr;
     slab->next = slab->prev = nullptr;
     slab->owner = Slab::owner_of(shard_index, c);
     return slab;
@@ -211,7 +201,6 @@ class Slabs {
       spans.recover([](Slab& slab) {
         if (slab.state == SlabState::in_transit) {
           slab.state = SlabState::in_shard;
-          slab.next = slab.prev = nullptr;
           shards_[slab.shard()].partial[slab.size_class()].push_back(&slab);
         }
         if (slab.state != SlabState::apart) return false;
@@ -222,22 +211,18 @@ class Slabs {
     }
   }
 
-  /// Adds up what is in slabs; `cached` is left as it is.
-  static void count(std::array<ClassCounts, class_count>& counts) noexcept {
+  /// Adds up what is in slabs and spans. All blocks of slabs are taken for live ones.
+  static void count(CachedStats& all) noexcept {
+    for (SpanHeap& spans : span_heaps_) spans.count(all);
     for (Shard& shard : shards_in_use()) {
       const std::lock_guard lock(shard.mutex);
       for (std::size_t c = 1; c < class_count; ++c) {
-        counts[c].slabs += shard.slabs[c];
-        counts[c].blocks += std::size_t{shard.slabs[c]} * class_info[c].blocks;
-        counts[c].free += shard.free[c];
+        CachedStats::Class& of = all.classes[c];
+        of.slabs += shard.slabs[c];
+        of.blocks_live += std::size_t{shard.slabs[c]} * class_info[c].blocks;
+        of.blocks_free += shard.free[c];
       }
     }
-  }
-
-  static SpanCounts span_counts() noexcept {
-    SpanCounts sum;
-    for (SpanHeap& spans : span_heaps_) spans.count(sum);
-    return sum;
   }
 
   static std::size_t metadata_bytes() noexcept { return metadata_.bytes(); }

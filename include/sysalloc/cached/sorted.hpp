@@ -62,10 +62,10 @@ class Sorted {
   };
 
   [[nodiscard]] bool has_map() const noexcept { return places_ != &no_places; }
-  /// Gives it memory for one, for ever; before a unit is used. Next to nothing of it is touched.
+  /// Gives it memory for one, before a unit is used. Next to nothing of it is touched.
   void set_map(void* memory) noexcept {
     map_ = static_cast<Map*>(memory);
-    clear_places();
+    std::memset(&map_->places, 0, sizeof(map_->places));
     // Not before, for the child of a fork.
     std::atomic_signal_fence(std::memory_order_release);
     places_ = &map_->places;
@@ -96,8 +96,8 @@ class Sorted {
 
   [[nodiscard]] bool uses(std::size_t unit) const noexcept { return base(unit) != 0; }
 
-  /// Calls `visit` with the number of each unit in use, lowest first, as long as it returns true.
-  /// Any thread may ask.
+  /// Calls `visit` with the number of each unit in use and where it begins, lowest first, as long
+  /// as it returns true. Any thread may ask.
   template <class Visit>
   void for_each_unit(Visit visit) const noexcept {
     std::uintptr_t behind = 0;
@@ -112,14 +112,9 @@ class Sorted {
         next = unit;
         lowest = base;
       }
-      if (next == most_used || !visit(next)) return;
+      if (next == most_used || !visit(next, lowest)) return;
       behind = lowest;
     }
-  }
-
-  /// The address at which a unit begins; null where it is not in use.
-  [[nodiscard]] void* address(std::size_t unit) const noexcept {
-    return reinterpret_cast<void*>(base(unit));
   }
 
   /// Is the block at `ptr` here?
@@ -134,10 +129,9 @@ class Sorted {
     return place_of_unit(ptr).base != 0;
   }
 
-  /// Begins to use the unit of the block at `ptr`; fewer than most_used are. False where it is in
-  /// use already, or one that has its place.
-  [[nodiscard]] bool use_unit_of(const void* ptr) noexcept {
-    if (is_place_taken(ptr)) return false;
+  /// Begins to use the unit of the block at `ptr`, whose place is not taken; fewer than most_used
+  /// are in use.
+  void use_unit_of(const void* ptr) noexcept {
     std::size_t unit = 0;
     while (uses(unit)) ++unit;
     next_[unit] = 0;
@@ -147,21 +141,20 @@ class Sorted {
     const std::uintptr_t base = reinterpret_cast<std::uintptr_t>(ptr) & ~(unit_size - 1);
     bases_[unit].store(base, std::memory_order_release);
     ++used_;
-    map_->places[place_number(ptr)] = {.base = base, .bytes = map_->bytes[unit].data()};
-    return true;
+    map_->places[place_number(base)] = {.base = base, .bytes = map_->bytes[unit].data()};
   }
 
   /// Ends the use of a unit that has no block here.
   void drop_unit(std::size_t unit) noexcept {
-    map_->places[place_number(address(unit))] = {};
+    map_->places[place_number(base(unit))] = {};
     bases_[unit].store(0, std::memory_order_release);
     --used_;
   }
 
-  /// After a fork that copied it in the middle of a change, when all units were dropped that can
-  /// be seen.
+  /// Takes the memory, when no unit is in use; or, after a fork that copied it in the middle of a
+  /// change, when all were dropped that can be seen.
   void reset() noexcept {
-    if (has_map()) clear_places();
+    places_ = &no_places;
     used_ = 0;
   }
 
@@ -280,14 +273,12 @@ class Sorted {
     return bases_[unit].load(std::memory_order_relaxed);
   }
 
-  static std::size_t place_number(const void* ptr) noexcept {
-    return reinterpret_cast<std::uintptr_t>(ptr) / unit_size % Places{}.size();
+  static std::size_t place_number(std::uintptr_t address) noexcept {
+    return address / unit_size % Places{}.size();
   }
   [[nodiscard]] const Place& place_of_unit(const void* ptr) const noexcept {
-    return (*places_)[place_number(ptr)];
+    return (*places_)[place_number(reinterpret_cast<std::uintptr_t>(ptr))];
   }
-
-  void clear_places() noexcept { std::memset(&map_->places, 0, sizeof(map_->places)); }
 
   /// bytes_per_unit or more where the place is not that of the block's unit, or no block may begin.
   static std::uintptr_t index_in(const Place& place, const void* ptr) noexcept {

@@ -33,6 +33,7 @@
 #include <sysalloc/cached/patience.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
+#include <sysalloc/cached/stats.hpp>
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/layout.hpp>
 
@@ -72,11 +73,6 @@ inline void release_runs(std::uintptr_t base, std::uint64_t mask, std::size_t si
     mask &= ~bits(first, count);
   }
 }
-
-/// In bytes.
-struct SpanCounts {
-  std::size_t mapped = 0, dirty = 0;
-};
 
 /// A run of units: where it is, the segment it belongs to, and a bit for each that is resident.
 struct Span {
@@ -128,9 +124,9 @@ class SpanHeap {
     std::size_t keep = 0;
     {
       const std::lock_guard lock(mutex);
-      const std::uint64_t mask = span_mask(span, units);
-      span.segment->free |= mask;
-      span.segment->dirty |= span.dirty << first_unit(span);
+      const std::size_t first = (span.base - span.segment->base) / unit_size;
+      span.segment->free |= bits(first, units);
+      span.segment->dirty |= span.dirty << first;
       used_units_ -= units;
       dirty_units_ += static_cast<std::size_t>(std::popcount(span.dirty));
       relink(span.segment);
@@ -255,10 +251,10 @@ class SpanHeap {
   }
 
   /// Adds up what is mapped, and of that what is free and resident.
-  void count(SpanCounts& counts) noexcept {
+  void count(CachedStats& all) noexcept {
     const std::lock_guard lock(mutex);
-    counts.mapped += segments_ * segment_size;
-    counts.dirty += dirty_units_ * unit_size;
+    all.mapped += segments_ * segment_size;
+    all.dirty += dirty_units_ * unit_size;
   }
 
   Mutex mutex;
@@ -266,15 +262,6 @@ class SpanHeap {
  private:
   static Layout segment_layout() noexcept {
     return Layout::from_size_align_unchecked(segment_size, unit_size);
-  }
-
-  // The index of a span's first unit in its segment.
-  static std::size_t first_unit(Span span) noexcept {
-    return (span.base - span.segment->base) / unit_size;
-  }
-
-  static std::uint64_t span_mask(Span span, std::size_t units) noexcept {
-    return bits(first_unit(span), units);
   }
 
   // The bits at which a run of `units` free units begins.

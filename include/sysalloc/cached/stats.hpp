@@ -5,14 +5,10 @@
 
 #include <array>
 #include <cstddef>
-#include <sysalloc/cached/heap.hpp>
 #include <sysalloc/cached/report.hpp>
 #include <sysalloc/cached/size_classes.hpp>
-#include <sysalloc/cached/slabs.hpp>
-#include <sysalloc/cached/span_heap.hpp>
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/fatal.hpp>
-#include <sysalloc/global_alloc.hpp>
 
 namespace sysalloc {
 
@@ -75,44 +71,6 @@ SYSALLOC_COLD inline void print(const CachedStats& stats) noexcept {
   }
 }
 
-namespace detail::cached {
-
-template <GlobalAlloc Backend>
-CachedStats gather() noexcept {
-  using H = Heap<Backend>;
-  std::array<ClassCounts, class_count> counts{};
-  H::Slabs::count(counts);
-  H::Threads::count(counts);
-  const SpanCounts spans = H::Slabs::span_counts();
-  CachedStats stats;
-  stats.large = H::Large::bytes();
-  stats.live = stats.large;
-  stats.dirty = spans.dirty;
-  stats.metadata = H::metadata_bytes();
-  stats.mapped = spans.mapped + H::Large::mapped() + stats.metadata;
-  stats.wrong_sizes = H::wrong_sizes();
-  for (std::size_t c = 1; c < class_count; ++c) {
-    const std::size_t size = class_info[c].size;
-    const std::size_t idle = counts[c].free + counts[c].cached;
-    const std::size_t live = counts[c].blocks > idle ? counts[c].blocks - idle : 0;
-    stats.classes[c] = {.size = size,
-                        .blocks_live = live,
-                        .blocks_cached = counts[c].cached,
-                        .blocks_free = counts[c].free,
-                        .slabs = counts[c].slabs};
-    stats.live += live * size;
-    stats.cached += counts[c].cached * size;
-    stats.free += counts[c].free * size;
-  }
-  return stats;
-}
-
-template <GlobalAlloc Backend>
-void print_stats() noexcept {
-  print(gather<Backend>());
-}
-
-}  // namespace detail::cached
 }  // namespace sysalloc
 
 #endif  // SYSALLOC_CACHED_STATS_HPP_

@@ -88,14 +88,13 @@ inline constexpr SlotArrays slot_arrays = [] {
     arrays.count = first + slots;
     return static_cast<std::uint16_t>(first);
   };
-  for (std::size_t c = 1; c < class_count; ++c) {
-    const std::size_t slots = extended_max(static_cast<SizeClass>(c));
+  for (SizeClass c = 1; c < class_count; ++c) {
     // In parentheses: see patience.hpp.
-    arrays.short_at[c] = place((std::min)(slots, SlotArrays::few));
+    arrays.short_at[c] = place((std::min)(extended_max(c), SlotArrays::few));
   }
   arrays.short_count = arrays.count;
-  for (std::size_t c = 1; c < class_count; ++c) {
-    const std::size_t slots = extended_max(static_cast<SizeClass>(c));
+  for (SizeClass c = 1; c < class_count; ++c) {
+    const std::size_t slots = extended_max(c);
     arrays.whole_at[c] = slots <= SlotArrays::few ? arrays.short_at[c] : place(slots);
   }
   return arrays;
@@ -142,14 +141,14 @@ struct alignas(64) ThreadCache : Bins {
   /// processor's first cache.
   static constexpr std::uint8_t extended_rest = 32;
 
-  // Behind the cache; or no_slots, as long as the class has no capacity.
+  // Behind the cache; or no_slots, until the class has a capacity, and after release_rest().
   std::array<std::atomic<void**>, class_count> array;
   std::array<std::uint8_t, class_count> resting;    // times still to go without extension
   std::array<bool, class_count> sorting;            // what finds no room in the bin?
   std::array<std::uint16_t, class_count> capacity;  // in blocks; a bin's limit is this or less
   ThreadCache* next;                                // in one of the lists of threads.hpp
   ThreadCache* prev;
-  std::size_t granted;      // bytes of blocks that all the limits together allow
+  std::size_t granted;      // bytes that all capacities, and what is sorted, together allow
   std::size_t extra_bytes;  // of these, what extended ones of small classes allow beyond the usual
   void* memory;             // that the backend gave for this
   std::uint16_t shard;
@@ -186,10 +185,11 @@ struct alignas(64) ThreadCache : Bins {
   void release_rest(Release release) noexcept {
     if (!used_much) return;
     used_much = false;
-    for (std::size_t c = 1; c < class_count; ++c) {
+    sorted.reset();
+    for (SizeClass c = 1; c < class_count; ++c) {
       array[c].store(no_slots(), std::memory_order_relaxed);
-      set_count(static_cast<SizeClass>(c), 0);
-      set_limit(static_cast<SizeClass>(c), 0);
+      set_count(c, 0);
+      set_limit(c, 0);
     }
     void** const first = first_slot() + slot_arrays.short_count;
     const std::size_t slots = slot_arrays.count - slot_arrays.short_count;
@@ -223,7 +223,7 @@ struct alignas(64) ThreadCache : Bins {
 
   void set_capacity(SizeClass c, std::size_t blocks) noexcept {
     if (blocks != 0) make_slots(c, blocks);
-    // Modulo 2^64 where it shrinks.
+    // Modulo 2^n where it shrinks.
     granted += (blocks - capacity[c]) * class_info[c].size;
     extra_bytes -= extra(c);
     capacity[c] = static_cast<std::uint16_t>(blocks);

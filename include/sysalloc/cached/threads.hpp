@@ -26,6 +26,7 @@
 #include <sysalloc/cached/slab.hpp>
 #include <sysalloc/cached/slabs.hpp>
 #include <sysalloc/cached/sorted.hpp>
+#include <sysalloc/cached/stats.hpp>
 #include <sysalloc/cached/thread_cache.hpp>
 #include <sysalloc/detail/compiler.hpp>
 #include <utility>
@@ -86,12 +87,7 @@ class Threads {
   /// are not heard of.
   static void stop() noexcept { ThreadBins::stop(); }
   /// And that the calling thread goes without a cache from now on.
-  static void leave() noexcept {
-    ThreadCache* const cache = own();
-    if (cache == nullptr) return;
-    ThreadBins::clear();
-    AtThreadEnd::at_end(cache);
-  }
+  static void leave() noexcept { ThreadBins::leave(); }
 
   // The caches of threads that are no more.
 
@@ -109,8 +105,11 @@ class Threads {
     }
   }
 
-  /// Gives the pages of an empty cache that few threads need back to the system.
-  static void release_rest(ThreadCache& cache) noexcept { cache.release_rest(release); }
+  /// Empties a cache, and gives those of its pages back to the system that few threads need.
+  static void drain(ThreadCache& cache) noexcept {
+    FillFlush::drain(cache);
+    cache.release_rest(release);
+  }
 
   /// Drains an orphan. False when there is none.
   static bool drain_orphan() noexcept {
@@ -127,11 +126,13 @@ class Threads {
       void* const block = entry.ptr.load(std::memory_order_relaxed);
       if (block == nullptr) continue;
       const SizeClass c = Heap::map.kind(block);
-      entry.set(block, c < class_count ? scaled(c) : ScaledClass{0});
+      if (c < class_count) {
+        entry.set(block, scaled(c));
+      } else {
+        entry.set(nullptr, 0);
+      }
     }
-    FillFlush::drain(*cache);
-    cache->sorted.reset();
-    release_rest(*cache);
+    drain(*cache);
     const std::lock_guard lock(registry_mutex_);
     keep_unused(cache);
     return true;
@@ -157,20 +158,22 @@ class Threads {
   }
 
   /// Adds up what is in caches.
-  static void count(std::array<ClassCounts, class_count>& counts) noexcept {
+  static void count(CachedStats& all) noexcept {
     const std::lock_guard lock(registry_mutex_);
     for (const ThreadCache* list : {caches_, orphans_.load(std::memory_order_relaxed)}) {
       for (const ThreadCache* cache = list; cache != nullptr; cache = cache->next) {
         for (std::size_t c = 1; c < class_count; ++c) {
-          counts[c].cached += cache->count(static_cast<SizeClass>(c));
+          all.classes[c].blocks_cached += cache->count(static_cast<SizeClass>(c));
         }
-        FillFlush::for_each_unit(*cache, [&counts, cache](std::size_t unit, std::uint8_t kind) {
-          if (kind < class_count) counts[kind].cached += cache->sorted.count(unit);
+        FillFlush::for_each_unit(*cache, [&all, cache](std::size_t unit, std::uint8_t kind) {
+          if (kind != 0 && kind < class_count) {
+            all.classes[kind].blocks_cached += cache->sorted.count(unit);
+          }
           return true;
         });
         for (const Deferred::Entry& entry : cache->deferred.entries) {
           const auto c = entry.size_class.load(std::memory_order_relaxed);
-          if (c != 0) ++counts[unscaled(static_cast<ScaledClass>(c))].cached;
+          if (c != 0) ++all.classes[unscaled(static_cast<ScaledClass>(c))].blocks_cached;
         }
       }
     }
@@ -182,8 +185,7 @@ class Threads {
   }
 
  private:
-  /// Gives the whole pages of memory that the backend gave back to the system. What is zero stays
-  /// so.
+  /// Gives the whole pages of memory that the backend gave back to the system.
   static void release(void* memory, std::size_t size) noexcept {
     if (!Heap::purges_pages()) return;
     const auto begin = reinterpret_cast<std::uintptr_t>(memory);
@@ -204,8 +206,7 @@ class Threads {
     static constexpr Bins* none() noexcept { return &no_bins; }
     static void at_end(Bins* bins) noexcept {
       ThreadCache* const cache = cache_of(bins);
-      FillFlush::drain(*cache);
-      release_rest(*cache);
+      drain(*cache);
       std::size_t keep = 0;
       {
         const std::lock_guard lock(registry_mutex_);
