@@ -64,7 +64,8 @@ class Sorted {
   [[nodiscard]] bool has_map() const noexcept { return places_ != &no_places; }
   /// Gives it memory for one, before a unit is used. Next to nothing of it is touched.
   void set_map(void* memory) noexcept {
-    map_ = static_cast<Map*>(memory);
+    // Always the same, and written once: other threads may be counting with it.
+    if (map_ == nullptr) map_ = static_cast<Map*>(memory);
     std::memset(&map_->places, 0, sizeof(map_->places));
     // Not before, for the child of a fork.
     std::atomic_signal_fence(std::memory_order_release);
