@@ -16,6 +16,7 @@
 #include <sysalloc/cached/patience.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
+#include <utility>
 
 namespace sysalloc::detail::cached {
 
@@ -75,6 +76,21 @@ struct alignas(64) Shard {
     }
     forget_free(c, got, 0);
     return got;
+  }
+
+  /// A descriptor for a slab of class `c` that describes none; nullptr where there is none. The
+  /// lock is held.
+  [[nodiscard]] Slab* take_spare(SizeClass c) noexcept {
+    ListNode*& first = spare[Slab::length(class_info[c])];
+    auto* const slab = static_cast<Slab*>(first);
+    if (slab != nullptr) first = slab->next;
+    return slab;
+  }
+
+  /// Keeps one for the next of its length. The lock is held.
+  void keep_spare(Slab* slab) noexcept {
+    ListNode*& first = spare[Slab::length(class_info[slab->size_class()])];
+    slab->next = std::exchange(first, slab);
   }
 
   /// Will the program use all of one more slab of class `c`, as far as can be told? Of small blocks

@@ -47,14 +47,23 @@ class Slabs {
   static std::size_t take_blocks(std::size_t shard_index, SizeClass c, void** end,
                                  std::size_t want) noexcept {
     Shard& shard = shards_[shard_index];
+    Slab* spare = nullptr;
     bool will_fill = false;
     do {
       const std::lock_guard lock(shard.mutex);
-      if (const std::size_t got = shard.take(c, end, want)) return got;
-      will_fill = shard.will_fill(c);
+      const std::size_t got = shard.take(c, end, want);
+      if (got == 0) {
+        if (spare == nullptr) spare = shard.take_spare(c);
+        will_fill = shard.will_fill(c);
+        continue;
+      }
+      if (spare != nullptr) shard.keep_spare(spare);
+      return got;
     } while (Heap::Threads::drain_orphan());
-    Slab* slab = new_slab(shard_index, c);
-    if (slab == nullptr) slab = Heap::ask_again([&] { return new_slab(shard_index, c); });
+    Slab* slab = new_slab(describe(spare, shard_index, c));
+    if (slab == nullptr) {
+      slab = Heap::ask_again([&] { return new_slab(take_descriptor(shard_index, c)); });
+    }
     if (slab == nullptr) {
       // What threads gave up for that may be of this class.
       const std::lock_guard lock(shard.mutex);
@@ -123,25 +132,18 @@ class Slabs {
   /// nullptr without memory. All that is set is what it is of, and that it is in no list.
   static Slab* take_descriptor(std::size_t shard_index, SizeClass c) noexcept {
     Shard& shard = shards_[shard_index];
-    const std::size_t length = Slab::length(class_info[c]);
-    Slab* slab = nullptr;
+    Slab* spare = nullptr;
     {
       const std::lock_guard lock(shard.mutex);
-      ListNode*& first = shard.spare[length];
-      slab = static_cast<Slab*>(first);
-      if (slab != nullptr) first = slab->next;
+      spare = shard.take_spare(c);
     }
-    if (slab == nullptr) slab = static_cast<Slab*>(alloc_metadata((1 + length) * sizeof(Slab)));
-    if (slab == nullptr) return nullptr;
-    slab->next = slab->prev = nullptr;
-    slab->owner = Slab::owner_of(shard_index, c);
-    return slab;
+    return describe(spare, shard_index, c);
   }
 
   static void give_descriptor(Slab* slab) noexcept {
     Shard& shard = shards_[slab->shard()];
     const std::lock_guard lock(shard.mutex);
-    keep_descriptor(shard, slab);
+    shard.keep_spare(slab);
   }
 
   /// `size` bytes, at most Metadata::chunk_size, for what else describes the heap; never given
@@ -205,7 +207,7 @@ class Slabs {
         }
         if (slab.state != SlabState::apart) return false;
         forget(slab);
-        keep_descriptor(shards_[slab.shard()], &slab);
+        shards_[slab.shard()].keep_spare(&slab);
         return true;
       });
     }
@@ -254,11 +256,25 @@ class Slabs {
     return span_heaps_[shard_index * span_heaps_.size() / shard_count];
   }
 
-  /// A slab with all its blocks free, in no list yet; nullptr without memory.
-  static Slab* new_slab(std::size_t shard_index, SizeClass c) noexcept {
-    const ClassInfo& info = class_info[c];
-    Slab* const slab = take_descriptor(shard_index, c);
+  /// What take_descriptor() gives, made of `spare` if there is one.
+  static Slab* describe(Slab* spare, std::size_t shard_index, SizeClass c) noexcept {
+    Slab* slab = spare;
+    if (slab == nullptr) {
+      slab = static_cast<Slab*>(alloc_metadata((1 + Slab::length(class_info[c])) * sizeof(Slab)));
+    }
     if (slab == nullptr) return nullptr;
+    slab->next = slab->prev = nullptr;
+    slab->owner = Slab::owner_of(shard_index, c);
+    return slab;
+  }
+
+  /// Makes it, which describes nothing yet, that of a slab with all its blocks free, in no list.
+  /// nullptr without memory, or for a null pointer.
+  static Slab* new_slab(Slab* slab) noexcept {
+    if (slab == nullptr) return nullptr;
+    const std::size_t shard_index = slab->shard();
+    const SizeClass c = slab->size_class();
+    const ClassInfo& info = class_info[c];
     SpanHeap& spans = spans_of(shard_index);
     Span span = spans.take_dirty(info.units);
     if (!span && Heap::Threads::give_up_extensions()) span = spans.take_dirty(info.units);
@@ -300,11 +316,6 @@ class Slabs {
   static void forget(const Slab& slab) noexcept {
     for_each_unit(slab, [](const void* unit) { Heap::hints.clear(unit); });
     Heap::map.clear(slab.base, class_info[slab.size_class()].units, kind_free);
-  }
-
-  static void keep_descriptor(Shard& shard, Slab* slab) noexcept {
-    ListNode*& first = shard.spare[Slab::length(class_info[slab->size_class()])];
-    slab->next = std::exchange(first, slab);
   }
 
   /// What is put under one lock at most, lest others wait for long.
@@ -478,17 +489,14 @@ class Slabs {
   static void release(Shard& shard, List& empties) noexcept {
     if (empties.empty()) return;
     for (ListNode* node = empties.next; node != &empties; node = node->next) {
-      const auto* const slab = static_cast<Slab*>(node);
-      forget(*slab);
-      spans_of(slab->shard())
-          .give({.base = slab->base, .segment = slab->segment, .dirty = slab->dirty_units()},
-                class_info[slab->size_class()].units);
+      forget(*static_cast<Slab*>(node));
     }
+    spans_of(static_cast<Slab*>(empties.next)->shard()).give(empties);
     const std::lock_guard lock(shard.mutex);
     while (!empties.empty()) {
       auto* const slab = static_cast<Slab*>(empties.next);
       slab->unlink();
-      keep_descriptor(shard, slab);
+      shard.keep_spare(slab);
     }
   }
 

@@ -119,17 +119,23 @@ class SpanHeap {
     return {};
   }
 
-  /// Gives a span of this heap back, and memory to the system if that is now too much.
-  void give(Span span, std::size_t units) noexcept {
+  /// Takes the units of slabs that are of this heap back, under one lock, and gives memory to the
+  /// system if that is now too much.
+  void give(const List& slabs) noexcept {
     std::size_t keep = 0;
     {
       const std::lock_guard lock(mutex);
-      const std::size_t first = (span.base - span.segment->base) / unit_size;
-      span.segment->free |= bits(first, units);
-      span.segment->dirty |= span.dirty << first;
-      used_units_ -= units;
-      dirty_units_ += static_cast<std::size_t>(std::popcount(span.dirty));
-      relink(span.segment);
+      for (const ListNode* node = slabs.next; node != &slabs; node = node->next) {
+        const Slab& slab = *static_cast<const Slab*>(node);
+        const std::size_t units = slab.size / unit_size;
+        const std::size_t first = (slab.base - slab.segment->base) / unit_size;
+        const std::uint64_t dirty = slab.dirty_units();
+        slab.segment->free |= bits(first, units);
+        slab.segment->dirty |= dirty << first;
+        used_units_ -= units;
+        dirty_units_ += static_cast<std::size_t>(std::popcount(dirty));
+        relink(slab.segment);
+      }
       const std::size_t limit = dirty_limit();
       if (dirty_units_ <= limit) return;
       keep = limit / 2;
