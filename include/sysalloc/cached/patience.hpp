@@ -5,6 +5,11 @@
 // since, giving it was work for nothing, and so was faulting it in again. Then twice as much may
 // lie idle from now on, up to a bound. After a time that was not for nothing it is halved, down to
 // what it was at first.
+//
+// What is given back a part at a time, and nothing brought back in between, counts as given once:
+// a fall. Otherwise the limit would be halved with each part, and where all is freed and built
+// again little be learned. A fall that is deep is another matter: of so much little could be kept,
+// and what was learned of smaller ones would be a burden on what is left.
 
 #ifndef SYSALLOC_CACHED_PATIENCE_HPP_
 #define SYSALLOC_CACHED_PATIENCE_HPP_
@@ -22,19 +27,15 @@ class Patience {
   struct Bounds {
     std::size_t first;
     std::size_t most;
-    /// Does what is given back a part at a time, and nothing brought back in between, count as
-    /// given once? Otherwise the limit is halved with each part, and where all is freed and built
-    /// again little is learned: what is left after a fall is little, too.
-    bool by_falls = false;
   };
 
   /// Notes that so much was given back.
   void gave(std::size_t amount, Bounds bounds) noexcept {
-    if (bounds.by_falls && given_ != 0 && !wasted_ && brought_ <= given_ / 8) {
+    if (given_ != 0 && !wasted_ && brought_ <= given_ / 8) {
       given_ += amount;
+      if (given_ > bounds.most) more_ = 0;  // a deep one
       return;
     }
-    wasted_in_a_row_ = wasted_ ? wasted_in_a_row_ + 1 : 0;
     // In parentheses, for <windows.h> has macros with the names of these functions.
     if (!wasted_) more_ = (std::max)(limit(bounds) / 2, bounds.first) - bounds.first;
     given_ = amount;
@@ -50,18 +51,19 @@ class Patience {
     more_ = (std::min)(2 * limit(bounds), bounds.most) - bounds.first;
   }
 
+  /// Notes that of so much that was given back nobody will see whether it is brought back.
+  void forget(std::size_t amount) noexcept { given_ -= (std::min)(given_, amount); }
+
   /// What may lie idle now.
   [[nodiscard]] std::size_t limit(Bounds bounds) const noexcept { return bounds.first + more_; }
-
-  /// How often in a row, before the last time, memory was given back for nothing.
-  [[nodiscard]] unsigned wasted_in_a_row() const noexcept { return wasted_in_a_row_; }
+  /// What of that was learned.
+  [[nodiscard]] std::size_t learned() const noexcept { return more_; }
 
  private:
   std::size_t more_ = 0;     // than at first
   std::size_t given_ = 0;    // the last time
   std::size_t brought_ = 0;  // since then
-  unsigned wasted_in_a_row_ = 0;
-  bool wasted_ = false;  // what was given the last time
+  bool wasted_ = false;      // what was given the last time
 };
 
 }  // namespace sysalloc::detail::cached

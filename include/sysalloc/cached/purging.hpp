@@ -7,12 +7,14 @@
 #ifndef SYSALLOC_CACHED_PURGING_HPP_
 #define SYSALLOC_CACHED_PURGING_HPP_
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <sysalloc/cached/shard.hpp>
 #include <sysalloc/cached/size_classes.hpp>
@@ -67,20 +69,33 @@ class Purging {
   }
 
   /// Gives back the pages of a shard's slabs that no block in use touches; with Why::all, also
-  /// the one empty slab that each class keeps. A slab is in transit meanwhile: in no list, so
-  /// nobody takes from it, while blocks may still come back to it.
+  /// the one empty slab that each class keeps, and with Why::much_free not what was wanted again
+  /// before (patience.hpp). A slab is in transit meanwhile: in no list, so nobody takes from it,
+  /// while blocks may still come back to it.
   static void purge_slabs(Shard& shard, Why why) noexcept {
     if (!Heap::purges_pages() && why != Why::all) return;
-    const auto slabs = [&shard] {
+    const std::size_t shards = Slabs::shards_used_.load(std::memory_order_relaxed);
+    std::array<std::uint32_t, class_count> slabs;
+    std::size_t keep = 0;
+    // In parentheses: see patience.hpp.
+    std::size_t enough = (std::numeric_limits<std::size_t>::max)();
+    SizeClass c = 0;
+    {
       const std::lock_guard lock(shard.mutex);
-      return shard.slabs;
-    }();
+      slabs = shard.slabs;
+      c = shard.looked_at;
+      if (why == Why::much_free) keep = shard.learned(shards);
+      const std::size_t idle = shard.resident_free();
+      if (keep != 0) enough = idle - (std::min)(keep, idle);
+    }
     std::size_t gave = 0;
-    for (SizeClass c = 1; c < class_count; ++c) {
+    // From where the last look ended: what is enough is not always of the same classes.
+    for (std::size_t looks = 1; looks < class_count && gave < enough; ++looks) {
+      c = static_cast<SizeClass>(c + 1 == class_count ? 1 : c + 1);
       const ClassInfo& info = class_info[c];
       List done;
       // Each once: whoever allocates meanwhile brings new ones.
-      for (std::size_t left = slabs[c]; left != 0; --left) {
+      for (std::size_t left = slabs[c]; left != 0 && gave < enough; --left) {
         std::array<std::uint64_t, unit_size / smallest_size / word_bits> free_words;
         Slab* slab = nullptr;
         {
@@ -120,13 +135,14 @@ class Purging {
       Slabs::release(shard, empties);
     }
     const std::lock_guard lock(shard.mutex);
-    shard.purge_mark = shard.resident_free();
+    shard.looked_at = c;
+    // What was kept could have gone.
+    const std::size_t idle = shard.resident_free();
+    shard.purge_mark = gave < enough ? idle : idle - (std::min)(keep, idle);
     shard.used_mark = shard.used_bytes();
     // What went so that something else had room is no sign that more should lie idle.
     if (why == Why::to_grow) shard.gave_to_grow += gave;
-    if (why == Why::much_free) {
-      shard.note_purge(gave, Slabs::shards_used_.load(std::memory_order_relaxed));
-    }
+    if (why == Why::much_free) shard.note_purge(gave, shards);
   }
 
  private:

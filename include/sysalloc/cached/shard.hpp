@@ -55,8 +55,8 @@ struct alignas(64) Shard {
   std::size_t next_mark = 0;     // of what the slabs occupy
   std::size_t gave_to_grow = 0;  // of pages given back so that the heap need not grow
   std::size_t in_vain = 0;       // resident_free() when last there was hardly a whole page in it
+  SizeClass looked_at = 0;       // the class that was looked at last for free pages
   Patience patience;
-  static constexpr Patience::Bounds patience_bounds{8 * MiB, few_slabs};
   Patience tail_patience;
 
   std::size_t threads = 0;  // that take from here; guarded by the lock of the registry
@@ -71,7 +71,7 @@ struct alignas(64) Shard {
       got += slab->take(info, end - got, want - got);
       const std::size_t brought = purged - slab->purged_bytes();
       purged_bytes -= brought;
-      patience.brought(brought, patience_bounds);
+      patience.brought(brought, bounds());
       if (slab->free(info) == 0) slab->unlink();
     }
     forget_free(c, got, 0);
@@ -131,7 +131,7 @@ struct alignas(64) Shard {
   /// Of what lies behind such blocks.
   [[nodiscard]] Patience::Bounds tail_bounds() const noexcept {
     const std::size_t first = (std::max)(4 * MiB, slab_bytes / 32);
-    return {.first = first, .most = (std::max)(first, slab_bytes / 5), .by_falls = true};
+    return {.first = first, .most = (std::max)(first, slab_bytes / 5)};
   }
 
   /// The bytes of slabs that are in no free block.
@@ -172,19 +172,23 @@ struct alignas(64) Shard {
 
   /// How much more that is: about what may lie idle.
   [[nodiscard]] std::size_t allowance(std::size_t shards) const noexcept {
-    const std::size_t alone = slab_bytes < few_slabs
-                                  ? patience.limit(patience_bounds)
-                                  : (std::max)(4 * MiB, slab_bytes / 64) << doublings();
-    if (shards <= 2) return alone;
+    const std::size_t first = bounds().first;
+    if (shards <= 2) return first + learned(shards);
     // Not less than a part of its own slabs, or it would look through these time and again.
-    return (std::max)({alone / (shards / 2), 1 * MiB, slab_bytes / 64});
+    return (std::max)({first / (shards / 2) + learned(shards), 1 * MiB, slab_bytes / 64});
+  }
+
+  /// How much of that because it was wanted again before: all shards together as much as one alone,
+  /// but for the first, whose thread mostly waits where there are many.
+  [[nodiscard]] std::size_t learned(std::size_t shards) const noexcept {
+    return patience.learned() / ((std::max)(shards, std::size_t{2}) - 1);
   }
 
   /// Notes that `gave` bytes of pages were given back because much was free.
   void note_purge(std::size_t gave, std::size_t shards) noexcept {
     const bool vain = gave < allowance(shards) / 16;
     in_vain = vain ? resident_free() : 0;
-    if (!vain) patience.gave(gave, patience_bounds);
+    if (!vain) patience.gave(gave, bounds());
   }
 
   /// Is so much free that pages should be given back before the heap grows? What was freed is then
@@ -193,14 +197,14 @@ struct alignas(64) Shard {
   [[nodiscard]] bool has_free_to_grow() const noexcept {
     const std::size_t small = (std::min)(slab_bytes / 4, few_slabs / 4);
     return gave_to_grow < (std::max)(small, slab_bytes / 8) &&
-           resident_free() > purge_mark + ((std::max)(256 * KiB, slab_bytes / 32) << doublings());
+           resident_free() > purge_mark + (std::max)(256 * KiB, slab_bytes / 32);
   }
 
-  /// What a large shard may keep is doubled for each time but the first few in a row that pages
-  /// were given back for nothing; and is as at first again after one that was not.
-  [[nodiscard]] unsigned doublings() const noexcept {
-    const unsigned wasted = patience.wasted_in_a_row();
-    return wasted <= 2 ? 0 : (std::min)(wasted - 2, 3U);
+  /// Of pages in slabs.
+  [[nodiscard]] Patience::Bounds bounds() const noexcept {
+    const std::size_t first =
+        slab_bytes < few_slabs ? 8 * MiB : (std::max)(4 * MiB, slab_bytes / 64);
+    return {.first = first, .most = (std::max)(first, 64 * MiB)};
   }
 
   /// Notes that blocks came back to slabs.

@@ -75,7 +75,7 @@ class Slabs {
     if (will_fill) slab->populate();
     const std::lock_guard lock(shard.mutex);
     // As what is brought by taking from it.
-    shard.patience.brought(purged - slab->purged_bytes(), Shard::patience_bounds);
+    shard.patience.brought(purged - slab->purged_bytes(), shard.bounds());
     slab->state = SlabState::in_shard;
     ++shard.slabs[c];
     shard.slab_bytes += slab->size;
@@ -480,6 +480,7 @@ class Slabs {
     shard.slab_bytes -= slab.size;
     shard.forget_tail(slab.tail, slab.size - info.size);
     shard.forget_free(c, info.blocks, slab.purged_bytes());
+    shard.patience.forget(slab.purged_bytes());  // the span heap knows whole units only
     // What was free in it for nothing is so no more.
     shard.in_vain -= (std::min)(shard.in_vain, std::size_t{info.blocks} * info.size);
     empties.push_back(&slab);

@@ -8,12 +8,12 @@
 // span goes back to the one it is from. A program with few threads uses one.
 //
 // Giving memory back needs no thread and no clock. Whenever the dirty units outgrow what may lie
-// idle, memory goes back until half of that is left: first segments that are free as a whole, to
-// the backend, then the pages of others' dirty units, to the system. So a program that frees
-// everything and then does nothing keeps that little resident, whatever it does not call. A free
-// segment without a dirty unit takes addresses alone, and stays until all shall go that can. While
-// the heap is small, what may lie idle is for patience to say (patience.hpp), and then the larger
-// of that and 1/64 of the most units that ever were in use.
+// idle, memory goes back until what was wanted again before is left, and half of the rest: first
+// segments that are free as a whole, to the backend, then the pages of others' dirty units, to the
+// system. So a program that frees everything and then does nothing keeps little resident, whatever
+// it does not call. A free segment without a dirty unit takes addresses alone, and stays until all
+// shall go that can. While the heap is small, what may lie idle is for patience to say
+// (patience.hpp), and then the larger of that and 1/64 of the most units that ever were in use.
 //
 // The lock is never held while the backend or the system is called: units in transit are in neither
 // word, so nobody can take them.
@@ -138,7 +138,7 @@ class SpanHeap {
       }
       const std::size_t limit = dirty_limit();
       if (dirty_units_ <= limit) return;
-      keep = limit / 2;
+      keep = (limit + patience_.learned()) / 2;
       patience_.gave(dirty_units_ - keep, bounds());
     }
     purge(keep);
@@ -409,9 +409,7 @@ class SpanHeap {
   // By falls also where a heap is a little larger: blocks that do not fill their units take more of
   // these than they take memory.
   [[nodiscard]] Patience::Bounds bounds() const noexcept {
-    return {.first = peak_units_ <= few_units ? idle_.small : idle_.large,
-            .most = idle_.most,
-            .by_falls = peak_units_ <= 2 * few_units};
+    return {.first = peak_units_ <= few_units ? idle_.small : idle_.large, .most = idle_.most};
   }
 
   [[nodiscard]] std::size_t dirty_limit() const noexcept {

@@ -175,6 +175,25 @@ TEST_CASE("so does a larger one, of blocks of any size") {
   CHECK(last <= first / 4);
 }
 
+TEST_CASE("so does what is freed and built again beside much that lives") {
+  if (!can_measure()) return;
+  Blocks live(200'000);
+  while (live.live() < 160 * MiB) REQUIRE(live.add(1000));
+  const auto [first, last] =
+      faults_of_building(32 * MiB, 12, [](Blocks& blocks, auto&) { return blocks.add(100'000); });
+  CHECK(last <= first / 4);
+  tests::Random random(tests::seed());
+  live.shrink_to(0, random);
+}
+
+TEST_CASE("so do blocks that share slabs, and are freed in any order") {
+  if (!can_measure()) return;
+  const auto [first, last] = faults_of_building(48 * MiB, 12, [](Blocks& blocks, auto& random) {
+    return blocks.add(16 + random() % 20'000);
+  });
+  CHECK(last <= first / 4);
+}
+
 namespace {
 
 // Page faults for each of `times` blocks of up to `most` bytes that are put in the place of others,
