@@ -19,8 +19,8 @@
 // None is taken while another is held, but in the fork handler, which takes all of them in that
 // order; and none is held while the backend or the system is called.
 //
-// Under AddressSanitizer and valgrind the heap steps aside: every block comes from the backend by
-// itself, so the tool sees each one as it does without Cached.
+// Under AddressSanitizer and valgrind the heap steps aside, if the backend can free without a size:
+// every block comes from the backend by itself, so the tool sees each one as without Cached.
 
 #ifndef SYSALLOC_CACHED_HEAP_HPP_
 #define SYSALLOC_CACHED_HEAP_HPP_

@@ -108,7 +108,7 @@ enum class Tail : std::uint8_t {
 struct alignas(64) Slab : ListNode {
   std::uintptr_t base;         // of the first block
   std::size_t size;            // of the memory, in bytes
-  Segment* segment;            // nullptr for a large block
+  Segment* segment;            // not of a large block
   std::uint32_t until_change;  // blocks that have to come back until it changes its list
   std::uint32_t beyond;        // and that are out beside these: none, or all others of a full slab
   union {

@@ -111,7 +111,7 @@ struct Bins {
     return *reinterpret_cast<Bin*>(reinterpret_cast<std::byte*>(bins.data()) + scaled_class);
   }
 
-  /// Is that the bin of a class of which blocks are sorted? Not that of class 0.
+  /// Is that the bin of a class of which blocks may be sorted? Not that of class 0.
   [[nodiscard]] bool is_of_small(const Bin& bin) const noexcept {
     return static_cast<std::size_t>(&bin - &bins[1]) < Sorted::max_class;
   }
