@@ -42,11 +42,14 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   }
 
   /// As alloc, with every byte zero. Above 1 MiB the backend's alloc_zeroed, which need not touch
-  /// what comes zeroed from the kernel; otherwise the block is cleared here.
+  /// what comes zeroed from the kernel; otherwise the block is cleared here, but for one of a slab
+  /// that was just made of memory which nobody has used since the kernel gave it.
   [[nodiscard]] void* alloc_zeroed(Layout layout) const noexcept {
     if (layout.size() > detail::cached::max_class_size) return Heap::Large::alloc(layout, true);
-    void* const ptr = alloc(layout);
-    if (ptr != nullptr) std::memset(ptr, 0, layout.size());
+    bool is_zero = false;
+    void* ptr = take(detail::cached::scaled_class_of(layout));
+    if (ptr == nullptr) ptr = Heap::alloc_rest(layout, &is_zero);
+    if (ptr != nullptr && !is_zero) std::memset(ptr, 0, layout.size());
     return ptr;
   }
 

@@ -29,7 +29,8 @@ class FillFlush {
 
  public:
   /// A block of class `c`, of which the bin has none, and more for the bin; nullptr without memory.
-  static void* take(ThreadCache& cache, SizeClass c) noexcept {
+  /// Writes to `is_zero` where the block is known to hold zeros.
+  static void* take(ThreadCache& cache, SizeClass c, bool* is_zero) noexcept {
     end_extension(cache, c);
     if (cache.sorted.used() != 0) {
       if (void* const ptr = take_sorted(cache, c)) return ptr;
@@ -41,7 +42,7 @@ class FillFlush {
     cache.set_limit(c, capacity);
     // In parentheses: see patience.hpp.
     const std::size_t want = (std::min)(capacity / 2, ThreadCache::refill_blocks);
-    if (!shares_slab || want == 0) return Slabs::take_block(cache.shard, c);
+    if (!shares_slab || want == 0) return Slabs::take_block(cache.shard, c, is_zero);
     void** const slots = cache.slots(c);
     const std::size_t got = Slabs::take_blocks(cache.shard, c, slots + want, want);
     if (got == 0) return nullptr;

@@ -54,6 +54,7 @@ namespace sysalloc::detail::cached {
 template <GlobalAlloc Backend>
 class Heap {
  public:
+  using BackendType = Backend;
   using Slabs = cached::Slabs<Heap>;
   using Purging = cached::Purging<Heap>;
   using FillFlush = cached::FillFlush<Heap>;
@@ -66,12 +67,13 @@ class Heap {
   // -------------------------------------------------------------------------------------------
   // The slow paths of allocation and deallocation. The fast ones are in cached.hpp.
 
-  /// Allocates what try_alloc could not: the bin is empty, or the block is large.
-  SYSALLOC_NOINLINE static void* alloc_rest(Layout layout) noexcept {
+  /// Allocates what try_alloc could not: the bin is empty, or the block is large. Writes to
+  /// `is_zero` where the block is known to hold zeros.
+  SYSALLOC_NOINLINE static void* alloc_rest(Layout layout, bool* is_zero = nullptr) noexcept {
     assert(layout.size() != 0 && "Cached::alloc: size zero");
     const SizeClass c = class_of(layout);
     if (c == 0) return Large::alloc(layout);
-    if (ThreadCache* const cache = Threads::attach()) return FillFlush::take(*cache, c);
+    if (ThreadCache* const cache = Threads::attach()) return FillFlush::take(*cache, c, is_zero);
     if (steps_aside()) return backend().alloc(layout);
     return Slabs::take_block(0, c);
   }

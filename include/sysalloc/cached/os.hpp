@@ -4,6 +4,8 @@
 //   real_page_size           how large a page is
 //   KeepErrno                what a deallocation leaves as it was
 //   release                  gives pages back
+//   release_failed           did that ever fail?
+//   release_to_zero          gives new pages back, and tells whether they are zero from then on
 //   populate                 brings pages into residence
 //   refuse_huge_pages        how large they are not to be
 //   realloc_moves_pages      whether the C library's does not copy

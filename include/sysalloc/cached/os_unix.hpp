@@ -63,14 +63,32 @@ class KeepErrno {
   int before_;
 };
 
+/// Did release() ever fail? Memory that is locked, or a sandbox, makes it.
+inline constinit std::atomic<bool> release_failed{false};
+
 /// Gives the memory of whole pages back to the system. They can be used again at once, and hold
 /// anything then. Only advice (madvise(2)): where it fails, the memory stays resident.
 inline void release([[maybe_unused]] std::uintptr_t address,
                     [[maybe_unused]] std::size_t size) noexcept {
 #if defined(__linux__)
   const KeepErrno keep;
-  madvise(reinterpret_cast<void*>(address), size, MADV_DONTNEED);
+  if (madvise(reinterpret_cast<void*>(address), size, MADV_DONTNEED) != 0) {
+    release_failed.store(true, std::memory_order_relaxed);
+  }
 #endif
+}
+
+/// Releases whole pages that nobody uses yet. Do they hold zeros now, and whenever they are
+/// released and that does not fail? Those of a C library do on Linux, where it has them from the
+/// system for this process alone (MADV_DONTNEED in madvise(2)).
+inline bool release_to_zero(std::uintptr_t address, std::size_t size) noexcept {
+  auto* const word = reinterpret_cast<volatile unsigned*>(address);
+  *word = 1;
+  release(address, size);
+  const bool is_zero = *word == 0;
+  // To look brought the page of zeros that all processes share.
+  release(address, real_page_size());
+  return is_zero;
 }
 
 /// Brings whole pages into residence that are about to be used, with one call instead of a page

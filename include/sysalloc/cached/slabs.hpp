@@ -43,9 +43,10 @@ class Slabs {
   // -------------------------------------------------------------------------------------------
   // Taking blocks.
 
-  /// Takes up to `want` blocks of class `c` into the slots below `end`; 0 without memory.
-  static std::size_t take_blocks(std::size_t shard_index, SizeClass c, void** end,
-                                 std::size_t want) noexcept {
+  /// Takes up to `want` blocks of class `c` into the slots below `end`; 0 without memory. Writes to
+  /// `is_zero` where they are known to hold zeros.
+  static std::size_t take_blocks(std::size_t shard_index, SizeClass c, void** end, std::size_t want,
+                                 bool* is_zero = nullptr) noexcept {
     Shard& shard = shards_[shard_index];
     Slab* spare = nullptr;
     bool will_fill = false;
@@ -60,9 +61,9 @@ class Slabs {
       if (spare != nullptr) shard.keep_spare(spare);
       return got;
     } while (Heap::Threads::drain_orphan());
-    Slab* slab = new_slab(describe(spare, shard_index, c));
+    Slab* slab = new_slab(describe(spare, shard_index, c), is_zero);
     if (slab == nullptr) {
-      slab = Heap::ask_again([&] { return new_slab(take_descriptor(shard_index, c)); });
+      slab = Heap::ask_again([&] { return new_slab(take_descriptor(shard_index, c), is_zero); });
     }
     if (slab == nullptr) {
       // What threads gave up for that may be of this class.
@@ -88,9 +89,9 @@ class Slabs {
   }
 
   /// One block for a thread that has no room for more; nullptr without memory.
-  static void* take_block(std::size_t shard_index, SizeClass c) noexcept {
+  static void* take_block(std::size_t shard_index, SizeClass c, bool* is_zero = nullptr) noexcept {
     void* block = nullptr;
-    take_blocks(shard_index, c, &block + 1, 1);
+    take_blocks(shard_index, c, &block + 1, 1, is_zero);
     return block;
   }
 
@@ -270,7 +271,7 @@ class Slabs {
 
   /// Makes it, which describes nothing yet, that of a slab with all its blocks free, in no list.
   /// nullptr without memory, or for a null pointer.
-  static Slab* new_slab(Slab* slab) noexcept {
+  static Slab* new_slab(Slab* slab, bool* is_zero) noexcept {
     if (slab == nullptr) return nullptr;
     const std::size_t shard_index = slab->shard();
     const SizeClass c = slab->size_class();
@@ -287,6 +288,7 @@ class Slabs {
       give_descriptor(slab);
       return nullptr;
     }
+    if (is_zero != nullptr) *is_zero = span.is_zero();
     slab->base = span.base;
     slab->segment = span.segment;
     slab->size = info.units * unit_size;

@@ -36,6 +36,8 @@
 #include <sysalloc/cached/stats.hpp>
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/layout.hpp>
+#include <sysalloc/system.hpp>
+#include <type_traits>
 
 namespace sysalloc::detail::cached {
 
@@ -55,6 +57,7 @@ struct Segment : ListNode {
   std::uintptr_t base = 0;
   std::uint64_t free = ~std::uint64_t{0};  // units that hold nothing
   std::uint64_t dirty = 0;                 // the free ones that may be resident
+  bool zero = false;                       // do the others hold zeros?
   // In the list of segments with dirty units, while there are any.
   struct Dirty : ListNode {
     Segment* segment = nullptr;
@@ -81,6 +84,10 @@ struct Span {
   std::uint64_t dirty = 0;
 
   [[nodiscard]] explicit operator bool() const noexcept { return base != 0; }
+  /// Is it known to hold nothing but zeros?
+  [[nodiscard]] bool is_zero() const noexcept {
+    return dirty == 0 && segment->zero && !os::release_failed.load(std::memory_order_relaxed);
+  }
 };
 
 template <class Heap>
@@ -384,6 +391,10 @@ class SpanHeap {
     *segment = Segment{};
     segment->in_dirty.segment = segment;
     segment->base = base;
+    // Of other backends nobody knows where they have it from.
+    if constexpr (std::is_same_v<typename Heap::BackendType, System>) {
+      if (Heap::purges_pages()) segment->zero = os::release_to_zero(base, segment_size);
+    }
     {
       const std::lock_guard lock(mutex);
       link(segment);

@@ -420,6 +420,82 @@ TEST_CASE("a large block that is zero already is not written to") {
   heap.dealloc(ptr, layout(size));
 }
 
+TEST_CASE("nor is one below a MiB of memory that nobody used, or that went back to the system") {
+  if (!can_measure()) return;
+  constexpr std::size_t size = 800'000;
+  for (int round = 0; round < 2; ++round) {
+    const std::size_t begin = resident();
+    std::vector<std::byte*> blocks(200);
+    for (std::byte*& block : blocks) {
+      block = static_cast<std::byte*>(heap.alloc_zeroed(layout(size)));
+      REQUIRE(block != nullptr);
+      block[size / 2] = std::byte{1};
+    }
+    MESSAGE("MiB of ", blocks.size() * size / MiB, ": ", grown(begin) / MiB);
+    CHECK(grown(begin) <= blocks.size() * size / 10);
+    std::size_t other = 0;
+    for (std::byte* const block : blocks) {
+      other += static_cast<std::size_t>(std::count(block, block + size, std::byte{0})) != size - 1;
+      std::memset(block, 0xff, size);
+      heap.dealloc(block, layout(size));
+    }
+    CHECK(other == 0);
+    Heap::purge();
+  }
+}
+
+namespace {
+
+// How many of the blocks that alloc_zeroed gives are not zero, of some that come and go.
+std::size_t not_zero(tests::Random& random, std::size_t steps) {
+  std::vector<Block> blocks(100);
+  std::size_t found = 0;
+  std::size_t failed = 0;
+  for (std::size_t step = 0; step < steps; ++step) {
+    Block& block = blocks[random() % blocks.size()];
+    if (block.ptr != nullptr) heap.dealloc(block.ptr, layout(block.size));
+    const bool zeroed = random() % 2 == 0;
+    block.size = tests::log_uniform(random, 4096, 1 << 20);
+    block.ptr = static_cast<std::byte*>(zeroed ? heap.alloc_zeroed(layout(block.size))
+                                               : heap.alloc(layout(block.size)));
+    if (block.ptr == nullptr) {
+      ++failed;
+      continue;
+    }
+    std::byte* const end = block.ptr + block.size;
+    const auto is_zero = [](std::byte byte) { return byte == std::byte{0}; };
+    if (zeroed && !std::all_of(block.ptr, end, is_zero)) ++found;
+    // Some of what is free in between has been written to, and some not.
+    if (random() % 3 != 0) std::memset(block.ptr, 0xff, block.size);
+    if (random() % 500 != 0) continue;
+    for (std::size_t i = 0; i < blocks.size(); i += 1 + random() % 3) {
+      heap.dealloc(std::exchange(blocks[i].ptr, nullptr), layout(blocks[i].size));
+    }
+    if (random() % 2 == 0) Heap::purge();
+  }
+  for (const Block& block : blocks) heap.dealloc(block.ptr, layout(block.size));
+  CHECK(failed == 0);
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("all that alloc_zeroed gives is zero, whatever was there and however it was freed") {
+  tests::Random random(tests::seed());
+  CHECK(not_zero(random, 2000 + tests::steps(40'000)) == 0);
+#if defined(_WIN32)
+  const bool locks = false;
+#else
+  const bool locks = !tests::emulated() && mlockall(MCL_CURRENT | MCL_FUTURE) == 0;
+#endif
+  if (!locks) {
+    tests::not_checked("zeros where memory is locked", "this process may not lock its memory");
+    return;
+  }
+  // From here on the system takes nothing back.
+  CHECK(not_zero(random, 2000 + tests::steps(10'000)) == 0);
+}
+
 TEST_CASE("a heap that was large once keeps what is freed and built again, too") {
   if (!can_measure()) return;
   constexpr std::size_t size = 64 << 10;
