@@ -12,7 +12,6 @@
 #define SYSALLOC_CACHED_OS_WINDOWS_HPP_
 
 #include <atomic>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -28,6 +27,8 @@ struct [[maybe_unused]] KeepErrno {};
 /// takes their memory when it needs some instead of writing them out. They can be used again at
 /// once, and hold anything then. Only advice: where it fails, the memory stays resident.
 void release(std::uintptr_t address, std::size_t size) noexcept;
+
+/// So nobody knows what they hold.
 inline constexpr std::atomic<bool> release_failed{true};
 inline bool release_to_zero(std::uintptr_t /*address*/, std::size_t /*size*/) noexcept {
   return false;
