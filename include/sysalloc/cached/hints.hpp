@@ -8,7 +8,7 @@
 //
 //   address   | number of the unit                | within the unit |
 //   index     | its lower 16 bits                 |
-//   hint      | the number + scaled class, 32 bits |
+//   hint      | number + scaled class, 32 bits    |
 //
 // The numbers of units that share a word differ by multiples of 2^16, which no class comes to, so a
 // sum is that of one unit and one class only.

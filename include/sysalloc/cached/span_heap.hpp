@@ -417,8 +417,6 @@ class SpanHeap {
     return nullptr;
   }
 
-  // By falls also where a heap is a little larger: blocks that do not fill their units take more of
-  // these than they take memory.
   [[nodiscard]] Patience::Bounds bounds() const noexcept {
     return {.first = peak_units_ <= few_units ? idle_.small : idle_.large, .most = idle_.most};
   }
