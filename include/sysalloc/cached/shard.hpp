@@ -204,7 +204,7 @@ struct alignas(64) Shard {
   [[nodiscard]] Patience::Bounds bounds() const noexcept {
     const std::size_t first =
         slab_bytes < few_slabs ? 8 * MiB : (std::max)(4 * MiB, slab_bytes / 64);
-    return {.first = first, .most = (std::max)(first, 64 * MiB)};
+    return {.first = first, .most = (std::max)(64 * MiB, slab_bytes / 8)};
   }
 
   /// Notes that blocks came back to slabs.
