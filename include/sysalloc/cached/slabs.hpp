@@ -52,14 +52,12 @@ class Slabs {
     bool will_fill = false;
     do {
       const std::lock_guard lock(shard.mutex);
-      const std::size_t got = shard.take(c, end, want);
-      if (got == 0) {
-        if (spare == nullptr) spare = shard.take_spare(c);
-        will_fill = shard.will_fill(c);
-        continue;
+      if (const std::size_t got = shard.take(c, end, want)) {
+        if (spare != nullptr) shard.keep_spare(spare);
+        return got;
       }
-      if (spare != nullptr) shard.keep_spare(spare);
-      return got;
+      if (spare == nullptr) spare = shard.take_spare(c);
+      will_fill = shard.will_fill(c);
     } while (Heap::Threads::drain_orphan());
     Slab* slab = new_slab(describe(spare, shard_index, c), is_zero);
     if (slab == nullptr) {

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "../support/bytes.hpp"
 #include "support.hpp"
 
 #if !defined(_WIN32)
@@ -416,7 +417,7 @@ TEST_CASE("a large block that is zero already is not written to") {
   auto* const ptr = static_cast<std::byte*>(heap.alloc_zeroed(layout(size)));
   REQUIRE(ptr != nullptr);
   CHECK(grown(begin) <= 1 * MiB);
-  CHECK(std::all_of(ptr, ptr + size, [](std::byte byte) { return byte == std::byte{0}; }));
+  CHECK(tests::is_zero(ptr, size));
   heap.dealloc(ptr, layout(size));
 }
 
@@ -462,9 +463,7 @@ std::size_t not_zero(tests::Random& random, std::size_t steps) {
       ++failed;
       continue;
     }
-    std::byte* const end = block.ptr + block.size;
-    const auto is_zero = [](std::byte byte) { return byte == std::byte{0}; };
-    if (zeroed && !std::all_of(block.ptr, end, is_zero)) ++found;
+    if (zeroed && !tests::is_zero(block.ptr, block.size)) ++found;
     // Some of what is free in between has been written to, and some not.
     if (random() % 3 != 0) std::memset(block.ptr, 0xff, block.size);
     if (random() % 500 != 0) continue;
