@@ -65,9 +65,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   /// Frees the block at `ptr` whose size the caller does not know; a null pointer is ignored. Costs
   /// 26 instructions when the thread's cache has room.
   void dealloc_unsized(void* ptr, std::size_t align) const noexcept {
-    if (!try_dealloc(ptr)) [[unlikely]] {
-      if (!try_sort(ptr)) Heap::dealloc_rest(ptr, 0, align);
-    }
+    if (!try_dealloc(ptr)) [[unlikely]]
+      Heap::dealloc_rest(ptr, 0, align);
   }
 
   /// Whose deallocation the constants tell of: not that of an allocator that derives from this one.
@@ -196,40 +195,11 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     return put(ptr, size_class);
   }
 
-  /// What try_dealloc(ptr) does where the thread has no room, but keeps such blocks sorted.
-  static bool try_sort(void* ptr) noexcept {
-    namespace c = detail::cached;
-    c::ScaledClass size_class;
-    if (!Heap::hints.find(ptr, c::Deferred::max_class, size_class)) return false;
-    c::Bins& bins = *Heap::Threads::bins();
-    c::Deferred::Entry& oldest = bins.deferred.oldest();
-    if (oldest.size_class.load(std::memory_order_relaxed) > c::Sorted::max_scaled_class)
-      return false;
-    // In no two places at a time, for the child of a fork.
-    void* const block = oldest.ptr.load(std::memory_order_relaxed);
-    if (block == nullptr) return false;
-    oldest.ptr.store(nullptr, std::memory_order_release);
-    if (!bins.sorted.put(block)) {
-      oldest.ptr.store(block, std::memory_order_relaxed);
-      return false;
-    }
-    oldest.set(ptr, size_class);
-    bins.deferred.advance();
-    return true;
-  }
-
   static bool put(void* ptr, detail::cached::ScaledClass size_class) noexcept {
     detail::cached::Bin& bin = Heap::Threads::bins()->at(size_class);
     void** const top = bin.top.load(std::memory_order_relaxed);
-    if (top == bin.limit) [[unlikely]] {
-      // Asks anew for what is known, and not for the class but for where its bin stands: the path
-      // that does not need it would be longer otherwise.
-      std::atomic_signal_fence(std::memory_order_seq_cst);
-      detail::cached::Bins& bins = *Heap::Threads::bins();
-      // Where a unit was of small blocks there may be larger ones by now; and null is of class 0.
-      if (!bins.is_of_small(bin)) return false;
-      return bins.sorted.put(ptr);
-    }
+    if (top == bin.limit) [[unlikely]]
+      return false;
     *top = ptr;
     bin.top.store(top + 1, std::memory_order_release);
     return true;

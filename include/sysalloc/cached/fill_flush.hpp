@@ -17,7 +17,6 @@
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
 #include <sysalloc/cached/slabs.hpp>
-#include <sysalloc/cached/sorted.hpp>
 #include <sysalloc/cached/thread_cache.hpp>
 #include <sysalloc/detail/compiler.hpp>
 
@@ -32,9 +31,6 @@ class FillFlush {
   /// Writes to `is_zero` where the block is known to hold zeros.
   static void* take(ThreadCache& cache, SizeClass c, bool* is_zero) noexcept {
     end_extension(cache, c);
-    if (cache.sorted.used() != 0) {
-      if (void* const ptr = take_sorted(cache, c)) return ptr;
-    }
     const bool shares_slab = class_info[c].blocks != 1;
     // Otherwise room for a second block is wanted only when one comes back.
     if (shares_slab || cache.capacity[c] == 0) grow(cache, c);
@@ -54,7 +50,6 @@ class FillFlush {
   /// Puts a block of class `c` into its bin, which may be full.
   static void put(ThreadCache& cache, void* ptr, SizeClass c) noexcept {
     if (cache.count(c) == cache.limit(c) && !extend(cache, c)) {
-      if (put_sorted(cache, ptr, c)) return;
       if (cache.capacity[c] == 0) {
         if (c >= first_kept_class) cache.last_freed = c;
         Slabs::put_blocks(&ptr, 1, c);
@@ -64,18 +59,10 @@ class FillFlush {
       if (class_info[c].blocks == 1 && holds(cache, c, ptr)) {
         report_double_free(ptr, class_info[c].size);
       }
-      const bool sorts = may_sort(cache, ptr, c);
-      const bool rests = sorts || (c <= Sorted::max_class && cache.is_extended(c));
-      put_all(cache, c, sorts);
-      if (sorts && sort(cache, ptr, c)) {
-        cache.sorting[c] = true;
-        cache.set_limit(c, 0);
-        return;
-      }
-      // Only where it is for another unit in its place, those of others still are.
-      cache.sorting[c] = sorts && cache.sorted.is_place_taken(ptr);
-      if (rests && !cache.sorting[c]) cache.resting[c] = ThreadCache::extended_rest;
-      // What is not sorted goes back to the slabs together with what comes after it.
+      const bool rests = class_info[c].size <= small_size && cache.is_extended(c);
+      put_all(cache, c);
+      if (rests) cache.resting[c] = ThreadCache::extended_rest;
+      // It goes back to the slabs together with what comes after it.
       cache.set_limit(c, (std::min)(std::size_t{cache.capacity[c]}, ThreadCache::streak_limit));
       Slabs::check_in_use(ptr, c);
     }
@@ -100,7 +87,7 @@ class FillFlush {
     bool any = false;
     for (SizeClass c = 1; c < class_count; ++c) {
       if (!which(c)) continue;
-      empty(cache, c);
+      put_all(cache, c);
       any = true;
     }
     return any;
@@ -115,37 +102,12 @@ class FillFlush {
   /// As above, and takes all capacities.
   static void drain(ThreadCache& cache) noexcept {
     empty_all(cache);
-    // Units without a block, which another thread made slabs of a class that was emptied before.
-    cache.sorted.for_each_unit([&cache](std::size_t unit, std::uintptr_t /*base*/) {
-      drop_unit(cache, unit);
-      return true;
-    });
     for (SizeClass c = 1; c < class_count; ++c) cache.set_capacity(c, 0);
     // The first three are zero by now, but for a cache that a fork copied in the middle of a
     // change.
     cache.gives_up = false;
     cache.granted = cache.extra_bytes = 0;
-    cache.sorting.fill(false);
     cache.resting.fill(0);
-  }
-
-  /// The classes of which blocks are sorted.
-  static std::array<bool, class_count> sorted_classes(const ThreadCache& cache) noexcept {
-    std::array<bool, class_count> found{};
-    for_each_unit(cache, [&found](std::size_t, std::uint8_t kind) {
-      if (kind < class_count) found[kind] = true;
-      return true;
-    });
-    return found;
-  }
-
-  /// Calls `visit` for each unit of sorted blocks, lowest first, with what the map says of it, as
-  /// long as it returns true. Any thread may ask.
-  template <class Visit>
-  static void for_each_unit(const ThreadCache& cache, Visit visit) noexcept {
-    cache.sorted.for_each_unit([&visit](std::size_t unit, std::uintptr_t base) {
-      return visit(unit, Heap::map.kind(reinterpret_cast<const void*>(base)));
-    });
   }
 
  private:
@@ -168,37 +130,29 @@ class FillFlush {
     return cache.limit(c) != limit;
   }
 
-  /// Extends the capacity of class `c`, whose bin is full, if its blocks are of the thread's shard:
+  /// Doubles the capacity of class `c`, whose bin is full, if its blocks are of the thread's shard:
   /// else it frees what others allocate, and would never ask for them again.
   static void extend_capacity(ThreadCache& cache, SizeClass c) noexcept {
-    const std::size_t blocks = extended_max(c) - cache.capacity[c];
-    if (blocks == 0) return;
+    const std::size_t wanted = (std::min)(2 * std::size_t{cache.capacity[c]}, extended_max(c));
+    if (wanted == cache.capacity[c]) return;
     if (cache.resting[c] != 0) {
       --cache.resting[c];
       return;
     }
     if (!is_of_shard(cache, cache.slots(c)[cache.count(c) - 1])) return;
-    const std::size_t bytes = blocks * class_info[c].size;
-    if (c > Sorted::max_class) {
+    const std::size_t bytes = (wanted - cache.capacity[c]) * class_info[c].size;
+    if (class_info[c].size > small_size) {
       // So much that other classes do not give way to it.
       if (cache.granted + bytes > ThreadCache::budget) return;
     } else if (cache.extra_bytes + bytes > ThreadCache::extra_max || !make_room(cache, bytes, c)) {
       return;
     }
-    cache.set_capacity(c, extended_max(c));
+    cache.set_capacity(c, wanted);
   }
 
   /// Takes what the capacity of class `c` has beyond the usual.
   static void end_extension(ThreadCache& cache, SizeClass c) noexcept {
     if (cache.is_extended(c)) cache.set_capacity(c, class_info[c].cache_max);
-  }
-
-  /// May blocks of class `c` be sorted, of which the one at `ptr` finds no room? Once as many died
-  /// as may stay otherwise. Those of another shard not, as above.
-  static bool may_sort(ThreadCache& cache, const void* ptr, SizeClass c) noexcept {
-    if (c > Sorted::max_class || cache.resting[c] != 0 || !is_of_shard(cache, ptr)) return false;
-    return cache.sorting[c] ||
-           (cache.capacity[c] == extended_max(c) && cache.extra_bytes <= ThreadCache::sort_up_to);
   }
 
   /// Is the block at `ptr` of the thread's shard?
@@ -207,123 +161,18 @@ class FillFlush {
     return slab != nullptr && slab->shard() == cache.shard;
   }
 
-  /// Puts a block of class `c` where the thread keeps them sorted, if its unit is in use there.
-  static bool put_sorted(ThreadCache& cache, void* ptr, SizeClass c) noexcept {
-    if (c <= Sorted::max_class && cache.sorted.put(ptr)) return true;
-    if (cache.sorted.has(ptr)) report_double_free(ptr, class_info[c].size);
-    return false;
-  }
-
-  /// As above, or begins to use that unit, if it may.
-  static bool sort(ThreadCache& cache, void* ptr, SizeClass c) noexcept {
-    return put_sorted(cache, ptr, c) || sort_first_of_unit(cache, ptr, c);
-  }
-
-  SYSALLOC_NOINLINE static bool sort_first_of_unit(ThreadCache& cache, void* ptr,
-                                                   SizeClass c) noexcept {
-    Sorted& sorted = cache.sorted;
-    if (sorted.used() == Sorted::most_used || sorted.is_place_taken(ptr)) return false;
-    if (!is_of_shard(cache, ptr)) return false;
-    if (!make_room(cache, unit_size, c)) return false;
-    if (!sorted.has_map()) sorted.set_map(cache.map());
-    sorted.use_unit_of(ptr);
-    cache.used_much = true;
-    cache.granted += unit_size;
-    return sorted.put(ptr);
-  }
-
-  /// Takes blocks out of a unit that has those of class `c`. Ends its use when there are none.
-  static std::size_t take_of_unit(ThreadCache& cache, SizeClass c, std::size_t unit, void** end,
-                                  std::size_t want) noexcept {
-    Sorted& sorted = cache.sorted;
-    // When blocks go to the slabs the thread may be told to give up all, this unit too.
-    while (sorted.uses(unit)) {
-      const bool looks_at_all = sorted.looks_at_all(unit);
-      void* const first = looks_at_all ? sorted.first_of(unit) : nullptr;
-      if (looks_at_all && first == nullptr) {
-        drop_unit(cache, unit);
-        return 0;
-      }
-      // Of a larger class it looks at each place; the slabs will find what is none.
-      const std::size_t size = c <= Sorted::max_class ? class_info[c].size : smallest_size;
-      if (const std::size_t count = sorted.take(unit, size, end, want)) return count;
-      // It looked at the rest, or at all.
-      if (first != nullptr) report_interior(first, class_info[c].size);
-    }
-    return 0;
-  }
-
-  static void drop_unit(ThreadCache& cache, std::size_t unit) noexcept {
-    cache.sorted.drop_unit(unit);
-    cache.granted -= unit_size;
-  }
-
-  /// A block of class `c` out of those that are sorted, and more for the bin, which is empty and
-  /// gets a limit like one that was full: the container that was built from these will die, too.
-  SYSALLOC_NOINLINE static void* take_sorted(ThreadCache& cache, SizeClass c) noexcept {
-    const std::size_t want = (std::min)(std::size_t{cache.capacity[c]}, ThreadCache::refill_blocks);
-    void** const slots = cache.slots(c);
-    std::size_t got = 0;
-    for_units_of(cache, c, [&](std::size_t unit) {
-      if (want - got < Sorted::least_want) return false;
-      got += take_of_unit(cache, c, unit, slots + (want - got), want - got);
-      return true;
-    });
-    if (got == 0) {
-      cache.sorting[c] = false;
-      return nullptr;
-    }
-    if (got < want) std::memmove(slots, slots + (want - got), got * sizeof(void*));
-    cache.set_count(c, got - 1);
-    cache.set_limit(c, (std::min)(std::size_t{cache.capacity[c]}, ThreadCache::streak_limit));
-    return slots[got - 1];
-  }
-
-  /// Calls `visit` for each unit of sorted blocks that has those of class `c`, lowest first, as
-  /// long as it returns true; and ends the use of those on the way that are slabs of such a class
-  /// no more, which may have been put to as long as nobody looked.
-  template <class Visit>
-  static void for_units_of(ThreadCache& cache, SizeClass c, Visit visit) noexcept {
-    for_each_unit(cache, [&](std::size_t unit, std::uint8_t kind) {
-      // What was done to one before may have had the thread give up all.
-      if (!cache.sorted.uses(unit)) return true;
-      if (kind >= class_count || kind == 0) {
-        // Nothing can be free here that is not free there but what was freed twice.
-        if (void* const first = cache.sorted.first_of(unit)) report_double_free(first, 0);
-        drop_unit(cache, unit);
-      } else if (kind > Sorted::max_class) {
-        empty_unit(cache, kind, unit);
-      } else if (kind == c) {
-        return visit(unit);
-      }
-      return true;
-    });
-  }
-
-  /// Takes the blocks of a full bin out of it, and puts them back into their slabs, or first, if
-  /// `sorts`, as many as may be where the thread keeps them sorted. None stays: of one that was
-  /// freed twice both leave then, and that is found.
-  static void put_all(ThreadCache& cache, SizeClass c, bool sorts) noexcept {
-    const auto put_some = [&cache, c, sorts](void** blocks, std::size_t count) {
-      if (sorts) {
-        // Where no block begins it goes to the slab, which finds that.
-        void** const rest = std::remove_if(blocks, blocks + count, [&cache, c](void* ptr) {
-          const std::uintptr_t offset = reinterpret_cast<std::uintptr_t>(ptr) % unit_size;
-          return class_info[c].index_of(offset) < class_info[c].blocks && sort(cache, ptr, c);
-        });
-        count = static_cast<std::size_t>(rest - blocks);
-      }
-      Slabs::put_blocks(blocks, count, c);
-    };
+  /// Puts the blocks of a bin back into their slabs. None stays: of one that was freed twice both
+  /// leave then, and that is found.
+  static void put_all(ThreadCache& cache, SizeClass c) noexcept {
     // A block that was freed twice may wait here while the other one goes.
     for (Deferred::Entry& entry : cache.deferred.entries) {
       if (entry.size_class.load(std::memory_order_relaxed) != scaled(c)) continue;
       Deferred::Taken taken = entry.take();
-      if (taken.block != nullptr) put_some(&taken.block, 1);
+      if (taken.block != nullptr) Slabs::put_blocks(&taken.block, 1, c);
     }
     const std::size_t count = cache.count(c);
     cache.set_count(c, 0);
-    put_some(cache.slots(c), count);
+    Slabs::put_blocks(cache.slots(c), count, c);
     end_extension(cache, c);
   }
 
@@ -365,28 +214,9 @@ class FillFlush {
     return true;
   }
 
-  /// Empties the bin of a class, and what is sorted of it.
-  SYSALLOC_NOINLINE static void empty(ThreadCache& cache, SizeClass c) noexcept {
-    put_all(cache, c, false);
-    for_units_of(cache, c, [&cache, c](std::size_t unit) {
-      empty_unit(cache, c, unit);
-      return true;
-    });
-  }
-
-  /// Puts the sorted blocks of a unit, which are of class `c`, back into their slabs.
-  static void empty_unit(ThreadCache& cache, SizeClass c, std::size_t unit) noexcept {
-    std::array<void*, ThreadCache::refill_blocks> blocks;
-    std::size_t count = 0;
-    do {
-      count = take_of_unit(cache, c, unit, blocks.data() + blocks.size(), blocks.size());
-      Slabs::put_blocks(blocks.data() + (blocks.size() - count), count, c);
-    } while (count != 0);
-  }
-
   /// Empties the bin of a class and takes its capacity.
   static void flush(ThreadCache& cache, SizeClass c) noexcept {
-    empty(cache, c);
+    put_all(cache, c);
     cache.set_capacity(c, 0);
   }
 };

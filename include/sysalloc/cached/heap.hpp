@@ -2,7 +2,7 @@
 //
 //   threads        who has a cache                               threads.hpp
 //   thread cache   arrays of free blocks of one thread           thread_cache.hpp, fill_flush.hpp,
-//                                                                deferred.hpp, sorted.hpp
+//                                                                deferred.hpp
 //   shards         slabs with free blocks, one lock for each     slabs.hpp, shard.hpp, slab.hpp
 //   span heaps     runs of units for slabs, one lock for each    span_heap.hpp
 //   backend        segments, and large blocks                    large.hpp

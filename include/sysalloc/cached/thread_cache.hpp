@@ -15,9 +15,7 @@
 //
 // Where little dies it may all stay: the way back to the slabs and out again costs more than a
 // block that lies somewhere in the processor's second cache. For that a bin may have an extended
-// capacity until it runs empty. Where more dies, what it is built anew from had better lie in
-// order, but that costs less here than by way of the slabs: so all of it, and what dies after it,
-// is sorted (sorted.hpp). Both until the heap would grow otherwise.
+// capacity until it runs empty, or the heap would grow otherwise.
 //
 // Of each class above cached_max_size it keeps one block, when it asks for what it freed last: a
 // buffer that comes and goes.
@@ -39,10 +37,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <sysalloc/cached/deferred.hpp>
 #include <sysalloc/cached/size_classes.hpp>
-#include <sysalloc/cached/sorted.hpp>
 #include <sysalloc/layout.hpp>
 
 namespace sysalloc::detail::cached {
@@ -62,11 +58,12 @@ static_assert(sizeof(Bin) == class_scale);
 /// Larger blocks seldom die many at once.
 inline constexpr std::size_t extended_max_size = 8 * KiB;
 
-/// How many blocks of class `c` a bin can hold with an extended capacity: four times as many as
-/// otherwise, which is 128 KiB of small ones and 512 of those above a KiB.
+/// How many blocks of class `c` a bin can hold with an extended capacity: 256 KiB of small ones,
+/// 512 of those above a KiB.
 constexpr std::size_t extended_max(SizeClass c) noexcept {
   const ClassInfo& info = class_info[c];
-  return info.size <= extended_max_size ? 4 * std::size_t{info.cache_max} : info.cache_max;
+  if (info.size > extended_max_size) return info.cache_max;
+  return (info.size <= small_size ? 8 : 4) * std::size_t{info.cache_max};
 }
 
 /// Where the arrays of slots stand behind a cache, in slots from the first of all. Below each there
@@ -75,8 +72,8 @@ struct SlotArrays {
   /// What the short array of a class takes.
   static constexpr std::size_t few = 32;
 
-  std::array<std::uint16_t, class_count> short_at{};
-  std::array<std::uint16_t, class_count> whole_at{};  // the same where the short one is all
+  std::array<std::uint32_t, class_count> short_at{};
+  std::array<std::uint32_t, class_count> whole_at{};  // the same where the short one is all
   std::size_t short_count = 0;                        // of the slots of all short ones
   std::size_t count = 0;                              // of all slots
 };
@@ -86,7 +83,7 @@ inline constexpr SlotArrays slot_arrays = [] {
   const auto place = [&arrays](std::size_t slots) {
     const std::size_t first = arrays.count + 1;
     arrays.count = first + slots;
-    return static_cast<std::uint16_t>(first);
+    return static_cast<std::uint32_t>(first);
   };
   for (SizeClass c = 1; c < class_count; ++c) {
     // In parentheses: see patience.hpp.
@@ -99,29 +96,21 @@ inline constexpr SlotArrays slot_arrays = [] {
   }
   return arrays;
 }();
-static_assert(slot_arrays.count <= (std::numeric_limits<std::uint16_t>::max)());
 
 /// What the fast paths need of a thread.
 struct Bins {
   std::array<Bin, class_count> bins{};
   Deferred deferred{};
-  Sorted sorted{};
 
   [[nodiscard]] Bin& at(std::size_t scaled_class) noexcept {
     return *reinterpret_cast<Bin*>(reinterpret_cast<std::byte*>(bins.data()) + scaled_class);
   }
-
-  /// Is that the bin of a class of which blocks may be sorted? Not that of class 0.
-  [[nodiscard]] bool is_of_small(const Bin& bin) const noexcept {
-    return static_cast<std::size_t>(&bin - &bins[1]) < Sorted::max_class;
-  }
 };
 
 struct alignas(64) ThreadCache : Bins {
-  /// The bins never hold more than this many bytes of blocks: 2 MiB with what waits, with what says
-  /// which are sorted, and with the slots that most threads use.
-  static constexpr std::size_t budget =
-      2 * MiB - 64 * KiB - sizeof(Sorted::Map) - Deferred::count * Deferred::max_size;
+  /// The bins never hold more than this many bytes of blocks: 2 MiB with what waits, and
+  /// with the slots that most threads use.
+  static constexpr std::size_t budget = 2 * MiB - 64 * KiB - Deferred::count * Deferred::max_size;
   /// The capacity that a class begins with, in blocks; where each has a slab to itself, one.
   static constexpr std::size_t first_capacity = 8;
   /// The most blocks that a refill brings: two words of a bitmap. More would only push what the
@@ -133,22 +122,17 @@ struct alignas(64) ThreadCache : Bins {
   /// The bytes of small blocks that extended capacities together allow beyond the usual ones; part
   /// of the budget.
   static constexpr std::size_t extra_max = 512 * KiB;
-  /// Blocks are sorted where the thread has no more of these than this: where many classes die it
-  /// costs more than it gains.
-  static constexpr std::size_t sort_up_to = 256 * KiB;
-  /// How many times in a row a bin that found no room for more, or for what is sorted, is then
-  /// emptied without an extended capacity: what goes back from one all at once has left the
-  /// processor's first cache.
+  /// How many times in a row a bin that was full with an extended capacity is then emptied without
+  /// one: what goes back from it all at once has left the processor's first cache.
   static constexpr std::uint8_t extended_rest = 32;
 
   // Behind the cache; or no_slots, until the class has a capacity, and after release_rest().
   std::array<std::atomic<void**>, class_count> array;
   std::array<std::uint8_t, class_count> resting;    // times still to go without extension
-  std::array<bool, class_count> sorting;            // what finds no room in the bin?
   std::array<std::uint16_t, class_count> capacity;  // in blocks; a bin's limit is this or less
   ThreadCache* next;                                // in one of the lists of threads.hpp
   ThreadCache* prev;
-  std::size_t granted;      // bytes that all capacities, and what is sorted, together allow
+  std::size_t granted;      // bytes that all capacities together allow
   std::size_t extra_bytes;  // of these, what extended ones of small classes allow beyond the usual
   void* memory;             // that the backend gave for this
   std::uint16_t shard;
@@ -157,20 +141,13 @@ struct alignas(64) ThreadCache : Bins {
   SizeClass next_victim;  // where the search for a class to shrink goes on
   SizeClass last_freed;   // the class from first_kept_class on that found no room last
 
-  /// What a cache, its slots and its map of what is sorted take, wherever the memory for it begins.
+  /// What a cache and its slots take, wherever the memory for it begins.
   [[nodiscard]] static constexpr std::size_t bytes() noexcept {
-    return sizeof(ThreadCache) + slot_arrays.count * sizeof(void*) + sizeof(Sorted::Map) +
-           alignof(ThreadCache);
+    return sizeof(ThreadCache) + slot_arrays.count * sizeof(void*) + alignof(ThreadCache);
   }
   /// Asked of the backend. Few of the pages are ever used: so nothing is cleared that need not be.
   [[nodiscard]] static constexpr Layout layout() noexcept {
     return Layout::from_size_align_unchecked(bytes(), smallest_size);
-  }
-
-  /// Where its map is, behind the slots.
-  [[nodiscard]] void* map() noexcept {
-    static_assert(alignof(Sorted::Map) <= alignof(void*));
-    return first_slot() + slot_arrays.count;
   }
 
   /// For one that is all zero but for the bins, at the begin of bytes() that it may use.
@@ -185,7 +162,6 @@ struct alignas(64) ThreadCache : Bins {
   void release_rest(Release release) noexcept {
     if (!used_much) return;
     used_much = false;
-    sorted.reset();
     for (SizeClass c = 1; c < class_count; ++c) {
       array[c].store(no_slots(), std::memory_order_relaxed);
       set_count(c, 0);
@@ -193,7 +169,7 @@ struct alignas(64) ThreadCache : Bins {
     }
     void** const first = first_slot() + slot_arrays.short_count;
     const std::size_t slots = slot_arrays.count - slot_arrays.short_count;
-    release(first, slots * sizeof(void*) + sizeof(Sorted::Map));
+    release(first, slots * sizeof(void*));
   }
 
   /// The array that the bin's top is in.

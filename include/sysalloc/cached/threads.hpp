@@ -25,7 +25,6 @@
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
 #include <sysalloc/cached/slabs.hpp>
-#include <sysalloc/cached/sorted.hpp>
 #include <sysalloc/cached/stats.hpp>
 #include <sysalloc/cached/thread_cache.hpp>
 #include <sysalloc/detail/compiler.hpp>
@@ -59,9 +58,8 @@ class Threads {
   SYSALLOC_NOINLINE static bool give_up_extensions() noexcept {
     ThreadCache* const cache = own();
     if (cache == nullptr) return false;
-    const auto sorted = FillFlush::sorted_classes(*cache);
-    return FillFlush::empty_if(*cache, [cache, &sorted](SizeClass c) {
-      return sorted[c] || (c < first_kept_class ? cache->is_extended(c) : cache->count(c) != 0);
+    return FillFlush::empty_if(*cache, [cache](SizeClass c) {
+      return c < first_kept_class ? cache->is_extended(c) : cache->count(c) != 0;
     });
   }
 
@@ -165,12 +163,6 @@ class Threads {
         for (std::size_t c = 1; c < class_count; ++c) {
           all.classes[c].blocks_cached += cache->count(static_cast<SizeClass>(c));
         }
-        FillFlush::for_each_unit(*cache, [&all, cache](std::size_t unit, std::uint8_t kind) {
-          if (kind != 0 && kind < class_count) {
-            all.classes[kind].blocks_cached += cache->sorted.count(unit);
-          }
-          return true;
-        });
         for (const Deferred::Entry& entry : cache->deferred.entries) {
           const auto c = entry.size_class.load(std::memory_order_relaxed);
           if (c != 0) ++all.classes[unscaled(static_cast<ScaledClass>(c))].blocks_cached;

@@ -19,11 +19,10 @@ using sysalloc::Layout;
 using tests::Heap;
 
 constexpr std::size_t size = 32;
-// 256 KiB of blocks may stay, 8 MiB may not.
+// 256 KiB of blocks may stay, 8 MiB may not: a few then, out of what has no order.
 constexpr std::size_t few = 8 * 1024;
 constexpr std::size_t many = 256 * 1024;
-// What stays of these is at most what is kept sorted, and what a bin holds then.
-constexpr std::size_t sorted = c::Sorted::most_used * c::unit_size / size + 128;
+constexpr std::size_t rest = 256;
 
 Layout layout(std::size_t bytes) { return Layout::from_size_align_unchecked(bytes, 8); }
 
@@ -86,7 +85,7 @@ TEST_CASE("so it is after a time when blocks of many sizes came and went, which 
     std::vector<void*> blocks = build(200, bytes);
     destroy(blocks, random, bytes);
   }
-  // In a bin of extended capacity, and sorted.
+  // In a bin that is extended once, and as much as may be.
   for (const std::size_t count : {few / 4, few}) {
     for (int round = 0; round < 3; ++round) {
       std::vector<void*> blocks = build(count);
@@ -132,87 +131,19 @@ TEST_CASE("so it goes on where blocks of many sizes die all at once, again and a
   tests::check_nothing_is_held<Heap>();
 }
 
-TEST_CASE("and where what dies lies far apart, as it does in a large heap") {
+TEST_CASE("what is too much to stay is built again in the order of addresses") {
   tests::Random random(tests::seed());
-  constexpr std::size_t parts = 12;
-  constexpr std::size_t other = 5 * 1024;
-  std::vector<void*> blocks;
-  std::vector<void*> others;
-  for (std::size_t part = 0; part < parts; ++part) {
-    const std::vector<void*> slab = build(c::unit_size / size);
-    blocks.insert(blocks.end(), slab.begin(), slab.end());
-    const std::vector<void*> between = build(5 * 1024 * 1024 / other, other);
-    others.insert(others.end(), between.begin(), between.end());
-  }
-  std::shuffle(blocks.begin(), blocks.end(), random);
-  for (void* const block : blocks) Heap{}.dealloc(block, layout(size));
-  // All, but for units that have the place of another one.
-  CHECK(class_of_blocks().blocks_cached >= parts / 2 * c::unit_size / size);
-  for (void* const block : others) Heap{}.dealloc(block, layout(other));
-  tests::check_nothing_is_held<Heap>();
-}
-
-TEST_CASE("what died in any order is built again in the order of addresses") {
-  tests::Random random(tests::seed());
-  for (int round = 0; round < 10; ++round) {
-    std::vector<void*> blocks = build(few);
+  for (int round = 0; round < 5; ++round) {
+    std::vector<void*> blocks = build(many);
     // The first is of a fresh heap.
     std::size_t backwards = 0;
-    for (std::size_t i = 1; i < few; ++i) {
+    for (std::size_t i = 1; i < many; ++i) {
       if (blocks[i] < blocks[i - 1]) ++backwards;
     }
-    // Those that the bin has at first are in no order.
-    CHECK(backwards < 256);
+    // From one slab to the next, and those that the bin has at first.
+    CHECK(backwards < many * size / c::unit_size + rest);
     destroy(blocks, random);
-    // All in the thread: slabs give them in order, too.
-    CHECK(class_of_blocks().blocks_cached >= few);
-  }
-  tests::check_nothing_is_held<Heap>();
-}
-
-TEST_CASE("blocks that are kept sorted are served to each class that they are of") {
-  tests::Random random(tests::seed());
-  // The units of one class become those of another, since all goes in between.
-  for (const std::size_t bytes : {32U, 48U, 1024U, 16U, 4096U, 48U, 32U}) {
-    for (int round = 0; round < 4; ++round) {
-      std::vector<void*> blocks = build(512 * 1024 / bytes, bytes);
-      destroy(blocks, random, bytes);
-      CHECK(Heap::stats().classes[c::class_of(bytes)].blocks_live == 0);
-    }
-    std::thread([] { Heap::purge(); }).join();
-    if (bytes == 1024) Heap::purge();
-  }
-  tests::check_nothing_is_held<Heap>();
-}
-
-// Blocks that another thread allocates where this one sorted small ones.
-std::vector<void*> others_where_sorted(tests::Random& random, std::size_t count,
-                                       std::size_t bytes) {
-  std::vector<void*> blocks = build(few);
-  destroy(blocks, random);
-  // All that was sorted is in use again, and then the other thread has its memory.
-  blocks = build(few);
-  std::vector<void*> others;
-  std::thread([&] {
-    for (void* const ptr : blocks) Heap{}.dealloc(ptr, layout(size));
-    Heap::purge();
-    others = build(count, bytes);
-  }).join();
-  return others;
-}
-
-TEST_CASE("where blocks were sorted lie others later that are not meant to be") {
-  tests::Random random(tests::seed());
-  // Slabs of several units, and blocks that lie across where one ends.
-  constexpr std::size_t other = 5 * 1024;
-  for (int round = 0; round < 4; ++round) {
-    std::vector<void*> others = others_where_sorted(random, 800, other);
-    for (int again = 0; again < 2; ++again) {
-      destroy(others, random, other);
-      CHECK(Heap::stats().classes[c::class_of(other)].blocks_live == 0);
-      others = build(800, other);
-    }
-    destroy(others, random, other);
+    CHECK(class_of_blocks().blocks_cached <= rest);
   }
   tests::check_nothing_is_held<Heap>();
 }
@@ -238,18 +169,6 @@ TEST_CASE("it stays while large blocks come and go that find their place without
     destroy(blocks, random);
     grow();
     if (round >= 20) CHECK(class_of_blocks().blocks_cached >= few);
-  }
-  tests::check_nothing_is_held<Heap>();
-}
-
-TEST_CASE("of a container that is larger, no more stays than is kept sorted") {
-  tests::Random random(tests::seed());
-  for (int round = 0; round < 5; ++round) {
-    std::vector<void*> blocks = build(many);
-    destroy(blocks, random);
-    const auto now = class_of_blocks();
-    CHECK(now.blocks_live == 0);
-    CHECK(now.blocks_cached <= sorted);
   }
   tests::check_nothing_is_held<Heap>();
 }
@@ -360,14 +279,4 @@ TEST_CASE("what many threads had for containers goes back when they ended") {
   constexpr std::size_t slabs = threads * (few * size / c::unit_size + 1);
   MESSAGE("KiB: ", before >> 10, ", ", Heap::stats().metadata >> 10);
   CHECK(Heap::stats().metadata - before <= slabs * 512 + 2 * sizeof(c::PageMap::Leaf));
-}
-
-TEST_CASE("a large block is not kept because small ones were sorted where it begins") {
-  tests::Random random(tests::seed());
-  // Of three units, as it happens to begin where one of those is.
-  constexpr std::size_t large = 3 * c::unit_size;
-  const std::vector<void*> others = others_where_sorted(random, 20, large);
-  for (void* const ptr : others) Heap{}.dealloc(ptr, layout(large));
-  CHECK(Heap::stats().classes[c::class_of(large)].blocks_cached == 0);
-  tests::check_nothing_is_held<Heap>();
 }

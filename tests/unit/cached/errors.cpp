@@ -388,7 +388,8 @@ TEST_CASE("a pointer into a block") {
   }
 }
 
-TEST_CASE("a block freed twice, and a pointer into one, where so many die that they are sorted") {
+TEST_CASE(
+    "a block freed twice, and a pointer into one, where so many die that the bin is emptied") {
   constexpr std::size_t size = 80;
   std::vector<std::byte*> blocks(512 * 1024 / size);
   for (std::byte*& block : blocks) block = alloc(size);
