@@ -192,10 +192,6 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   static bool put_if_of(void* ptr, detail::cached::ScaledClass size_class) noexcept {
     if (!Heap::hints.tells(ptr, size_class)) [[unlikely]]
       return false;
-    return put(ptr, size_class);
-  }
-
-  static bool put(void* ptr, detail::cached::ScaledClass size_class) noexcept {
     detail::cached::Bin& bin = Heap::Threads::bins()->at(size_class);
     void** const top = bin.top.load(std::memory_order_relaxed);
     if (top == bin.limit) [[unlikely]]

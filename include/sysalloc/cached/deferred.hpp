@@ -25,11 +25,6 @@ struct Deferred {
   static constexpr std::size_t max_size = 32 * KiB;
   static constexpr ScaledClass max_class = scaled(class_of_slow(max_size));
 
-  struct Taken {
-    void* block;  // or null
-    SizeClass size_class;
-  };
-
   struct Entry {
     std::atomic<void*> ptr;
     std::atomic<std::uintptr_t> size_class;  // scaled; as wide as the pointer: no instruction more
@@ -40,13 +35,14 @@ struct Deferred {
       size_class.store(c, std::memory_order_release);
       ptr.store(block, std::memory_order_release);
     }
-    /// Leaves the entry without a block. Returns the one that it had, if any.
-    Taken take() noexcept {
-      const Taken taken{.block = ptr.load(std::memory_order_relaxed),
-                        .size_class = unscaled(
-                            static_cast<ScaledClass>(size_class.load(std::memory_order_relaxed)))};
+    [[nodiscard]] SizeClass class_of_block() const noexcept {
+      return unscaled(static_cast<ScaledClass>(size_class.load(std::memory_order_relaxed)));
+    }
+    /// Leaves the entry without a block. Returns the one that it had, or null.
+    void* take() noexcept {
+      void* const block = ptr.load(std::memory_order_relaxed);
       set(nullptr, 0);
-      return taken;
+      return block;
     }
   };
 

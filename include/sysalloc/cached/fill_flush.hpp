@@ -56,7 +56,9 @@ class FillFlush {
         return;
       }
       // Of one that has its slab to itself nothing would be left to find that by, afterwards.
-      if (class_info[c].blocks == 1 && holds(cache, c, ptr)) {
+      void** const slots = cache.slots(c);
+      void** const end = slots + cache.count(c);
+      if (class_info[c].blocks == 1 && std::find(slots, end, ptr) != end) {
         report_double_free(ptr, class_info[c].size);
       }
       const bool rests = class_info[c].size <= small_size && cache.is_extended(c);
@@ -76,9 +78,10 @@ class FillFlush {
   static void defer(ThreadCache& cache, void* ptr, SizeClass c) noexcept {
     Deferred::Entry& oldest = cache.deferred.oldest();
     cache.deferred.advance();
-    const Deferred::Taken before = oldest.take();
+    const SizeClass class_before = oldest.class_of_block();
+    void* const before = oldest.take();
     oldest.set(ptr, scaled(c));
-    if (before.block != nullptr) put(cache, before.block, before.size_class);
+    if (before != nullptr) put(cache, before, class_before);
   }
 
   /// Empties the bins of those classes that `which` says. False when it says none.
@@ -111,12 +114,6 @@ class FillFlush {
   }
 
  private:
-  /// Is the block at `ptr` in the bin of class `c`?
-  static bool holds(const ThreadCache& cache, SizeClass c, const void* ptr) noexcept {
-    const void* const* const slots = cache.slots(c);
-    return std::find(slots, slots + cache.count(c), ptr) != slots + cache.count(c);
-  }
-
   /// Makes room in a bin whose limit is reached, if more of its blocks may stay.
   static bool extend(ThreadCache& cache, SizeClass c) noexcept {
     const std::size_t limit = cache.limit(c);
@@ -166,9 +163,9 @@ class FillFlush {
   static void put_all(ThreadCache& cache, SizeClass c) noexcept {
     // A block that was freed twice may wait here while the other one goes.
     for (Deferred::Entry& entry : cache.deferred.entries) {
-      if (entry.size_class.load(std::memory_order_relaxed) != scaled(c)) continue;
-      Deferred::Taken taken = entry.take();
-      if (taken.block != nullptr) Slabs::put_blocks(&taken.block, 1, c);
+      if (entry.class_of_block() != c) continue;
+      void* block = entry.take();
+      if (block != nullptr) Slabs::put_blocks(&block, 1, c);
     }
     const std::size_t count = cache.count(c);
     cache.set_count(c, 0);

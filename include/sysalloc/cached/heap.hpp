@@ -74,7 +74,7 @@ class Heap {
     const SizeClass c = class_of(layout);
     if (c == 0) return Large::alloc(layout);
     if (ThreadCache* const cache = Threads::attach()) return FillFlush::take(*cache, c, is_zero);
-    if (steps_aside()) return backend().alloc(layout);
+    if (steps_aside) return backend().alloc(layout);
     return Slabs::take_block(0, c);
   }
 
@@ -114,7 +114,6 @@ class Heap {
   /// Is `ptr`, of which the map says `kind`, what another allocator gave out?
   static bool is_foreign(const void* ptr, std::uint8_t kind) noexcept {
     if (kind == kind_gone) return !Large::was_freed(ptr);
-    if (kind == kind_large || kind == kind_interior) return Large::is_behind(ptr);
     return kind == kind_foreign;
   }
 
@@ -130,7 +129,7 @@ class Heap {
   static std::size_t usable_size(const void* ptr, std::size_t align) noexcept {
     if (const std::size_t own = own_usable_size(ptr)) return own;
     if constexpr (HasUsableSize<Backend>) {
-      if (steps_aside()) return sysalloc::usable_size(backend(), ptr, align);
+      if (steps_aside) return sysalloc::usable_size(backend(), ptr, align);
     }
     return 0;
   }
@@ -194,37 +193,29 @@ class Heap {
   /// Finds out whether every call is to be passed on to the backend: not to one that cannot free
   /// without a size, and so could not take back what it gave out if that ever changes.
   SYSALLOC_COLD static void look_for_checkers() noexcept {
-    bypass_.store(HasDeallocUnsized<Backend> && os::must_step_aside(), std::memory_order_relaxed);
+    steps_aside = HasDeallocUnsized<Backend> && os::must_step_aside();
   }
+
+  // What a start finds out. Other threads are served meanwhile.
 
   /// Is every call passed on to the backend, for a memory checker is at work? Known once started.
-  static bool steps_aside() noexcept { return bypass_.load(std::memory_order_relaxed); }
-
+  static inline constinit std::atomic<bool> steps_aside{false};
   /// Are pages given back? Not where the system's are larger than ours.
-  static bool purges_pages() noexcept { return purge_pages_.load(std::memory_order_relaxed); }
-
+  static inline constinit std::atomic<bool> purges_pages{false};
   /// Does what large blocks leave go to the system, though the C library would keep it? Not where
   /// the user has told that what to keep.
-  static bool gives_back_large() noexcept {
-    return gives_back_large_.load(std::memory_order_relaxed);
-  }
-
-  /// Is the heap to have no huge pages while it is small? They are the default of many systems. But
-  /// then a few blocks in a new segment take 2 MiB, and of what is given back between blocks the
-  /// system makes huge pages again some time later.
-  static bool refuses_huge_pages() noexcept {
-    return !takes_huge_pages_.load(std::memory_order_relaxed);
-  }
+  static inline constinit std::atomic<bool> gives_back_large{false};
+  /// May the heap have huge pages while it is small? They are the default of many systems. But then
+  /// a few blocks in a new segment take 2 MiB, and of what is given back between blocks the system
+  /// makes huge pages again some time later.
+  static inline constinit std::atomic<bool> takes_huge_pages{false};
 
   /// Notes that the heap grew, and what the page map needs for that is there: memory that the C
   /// library takes from the system for itself alone, all zero, as long as it has heard of no larger
   /// block. Then it shall hear of one: twice what the heap serves by itself, so that it keeps what
   /// is a little larger, too, and is asked for this block also where malloc is the heap's own.
   static void note_segment() noexcept {
-    if (has_segment_.load(std::memory_order_relaxed)) return;
-    if (!has_segment_.exchange(true, std::memory_order_relaxed)) {
-      os::expect_large_blocks(2 * max_class_size);
-    }
+    if (!has_segment_.exchange(true)) os::expect_large_blocks(2 * max_class_size);
   }
 
   static void note_wrong_size() noexcept { wrong_sizes_.fetch_add(1, std::memory_order_relaxed); }
@@ -260,9 +251,9 @@ class Heap {
     // First, for other threads are served meanwhile, and take locks.
     os::at_fork(lock_all, unlock_all, unlock_in_child);
     look_for_checkers();
-    takes_huge_pages_.store(os::wants("SYSALLOC_HUGE_PAGES"), std::memory_order_relaxed);
-    purge_pages_.store(os::real_page_size() == page_size, std::memory_order_relaxed);
-    gives_back_large_.store(!os::is_told_what_to_keep(), std::memory_order_relaxed);
+    takes_huge_pages = os::wants("SYSALLOC_HUGE_PAGES");
+    purges_pages = os::real_page_size() == page_size;
+    gives_back_large = !os::is_told_what_to_keep();
     Threads::start();
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
@@ -281,27 +272,22 @@ class Heap {
   }
 
   SYSALLOC_COLD static void lock_all() noexcept {
-    forks_alone_.store(os::is_single_threaded(), std::memory_order_relaxed);
-    if (forks_alone()) return;
+    forks_alone_ = os::is_single_threaded();
+    if (forks_alone_) return;
     Threads::lock_for_fork();
     Slabs::lock_for_fork();
   }
 
   SYSALLOC_COLD static void unlock_all() noexcept {
-    if (forks_alone()) return;
+    if (forks_alone_) return;
     Slabs::unlock_after_fork();
     Threads::unlock_after_fork();
   }
 
-  // Does a thread fork that is the only one? It needs no lock, and might wait for itself: POSIX
-  // allows fork in the handler of a signal, which may have come while it held one. Parent and child
-  // go on with what it did when the handler returns.
-  static bool forks_alone() noexcept { return forks_alone_.load(std::memory_order_relaxed); }
-
   /// The caches of threads that the child does not have wait for its next need of a slab. The slabs
   /// and units of which those threads were giving pages back are free again at once.
   SYSALLOC_COLD static void unlock_in_child() noexcept {
-    if (forks_alone()) return;
+    if (forks_alone_) return;
     Threads::orphan_others();
     Slabs::recover();
     unlock_all();
@@ -313,12 +299,11 @@ class Heap {
   static inline const bool started_at_load_ = start_at_load();
   static inline constinit std::atomic<bool> started_{false};  // by a thread, which may be at it
   static inline constinit std::atomic<bool> ready_{false};
+  // Does a thread fork that is the only one? It needs no lock, and might wait for itself: POSIX
+  // allows fork in the handler of a signal, which may have come while it held one. Parent and child
+  // go on with what it did when the handler returns.
   static inline constinit std::atomic<bool> forks_alone_{false};
-  static inline constinit std::atomic<bool> bypass_{false};
   static inline constinit std::atomic<bool> has_segment_{false};
-  static inline constinit std::atomic<bool> purge_pages_{false};
-  static inline constinit std::atomic<bool> gives_back_large_{false};
-  static inline constinit std::atomic<bool> takes_huge_pages_{false};
   static inline constinit std::atomic<std::size_t> wrong_sizes_{0};
 };
 

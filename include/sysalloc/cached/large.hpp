@@ -1,16 +1,14 @@
 // Large blocks: each by itself from the backend.
 //
-// A block begins at a unit, so that the page map can tell it, and ends at a page. The backend is
-// not asked for that alignment but for room to move the block there: glibc cuts a block of a great
-// alignment out of a larger one and uses the rest for others, so that where one was freed the next
-// of the same size does not fit.
+// A block begins at a unit, so that the page map can tell it, ends at a page, and has the rest of
+// its last unit to itself, of which no page is touched. The backend is not asked for that alignment
+// but for room to move the block there: glibc cuts a block of a great alignment out of a larger one
+// and uses the rest for others, so that where one was freed the next of the same size does not fit.
 //
 //   start          base                              base + size      start + asked
 //   | not used ... | the program's bytes ............| not used ......|
 //
-// What lies before the base and behind the size shares its units with others. So a pointer into the
-// last unit may be of another allocator, and whoever frees it reads the descriptor of a block that
-// another thread may free meanwhile; see is_behind().
+// What lies before the base, and behind the last whole unit, shares its units with others.
 
 #ifndef SYSALLOC_CACHED_LARGE_HPP_
 #define SYSALLOC_CACHED_LARGE_HPP_
@@ -48,7 +46,7 @@ class LargeBlocks {
   SYSALLOC_NOINLINE static void* alloc(Layout layout, bool zeroed = false,
                                        std::size_t room = 0) noexcept {
     static_cast<void>(Heap::start());
-    if (Heap::steps_aside()) return from_backend(layout, zeroed);
+    if (Heap::steps_aside) return from_backend(layout, zeroed);
     const std::size_t size = page_up(layout.size());
     const auto whole = whole_of(layout, room);
     if (!whole) return nullptr;
@@ -74,11 +72,11 @@ class LargeBlocks {
     const bool is_huge = slab.asked >= huge_size;
     const std::size_t left =
         is_huge ? 0 : kept_.fetch_sub(slab.asked, std::memory_order_relaxed) - slab.asked;
-    const bool gives_back = Heap::gives_back_large();
+    const bool gives_back = Heap::gives_back_large;
     // glibc gives back by itself what it mapped for a block alone, as it does with all of this
     // size, but not a block that it cut out of free memory, of segments that went back to it above
     // all.
-    if (is_huge && gives_back && Heap::purges_pages()) os::release(slab.base, slab.size);
+    if (is_huge && gives_back && Heap::purges_pages) os::release(slab.base, slab.size);
     Heap::Slabs::give_descriptor(&slab);
     Heap::backend().dealloc(memory, whole);
     if (!is_huge && gives_back) give_back(left);
@@ -88,24 +86,15 @@ class LargeBlocks {
   /// behind it. False, and nothing is changed, when there is not so much, or it would be left with
   /// more than half of it unused, or `ptr` is no large block.
   static bool resize(void* ptr, Layout new_layout) noexcept {
-    if (Heap::map.kind(ptr) != kind_large || is_behind(ptr)) return false;
+    if (Heap::map.kind(ptr) != kind_large) return false;
     Slab& slab = *Heap::map.slab(ptr);
     const std::size_t size = page_up(new_layout.size());
-    const std::size_t most = slab.asked - slab.offset;
+    const std::size_t most = units_of(slab) * unit_size;
     if (reinterpret_cast<std::uintptr_t>(ptr) % new_layout.align() != 0) return false;
     if (new_layout.size() <= max_class_size || size > most || size < most / 2) return false;
     const std::size_t before = slab.size;
-    const std::size_t units = units_of(size);
-    const std::size_t units_before = units_of(before);
-    publish(slab.size, size);
-    if (units > units_before) {
-      Heap::map.set(slab.base + units_before * unit_size, units - units_before, kind_interior,
-                    kind_interior, &slab);
-    } else if (units < units_before) {
-      Heap::map.set(slab.base + units * unit_size, units_before - units, kind_foreign, kind_foreign,
-                    nullptr);
-    }
-    if (size < before && Heap::purges_pages()) os::release(slab.base + size, before - size);
+    slab.size = size;
+    if (size < before && Heap::purges_pages) os::release(slab.base + size, before - size);
     // Modulo 2^n where it shrinks.
     bytes_.fetch_add(size - before, std::memory_order_relaxed);
     return true;
@@ -131,24 +120,8 @@ class LargeBlocks {
     }
   }
 
-  /// The bytes of the block in whose first unit `ptr` is; 0 when it is behind its end.
-  static std::size_t usable_size(const void* ptr) noexcept {
-    return is_behind(ptr) ? 0 : Heap::map.slab(ptr)->size;
-  }
-
-  /// Is `ptr`, in a unit of a large block or a span, in what that leaves of the unit to others?
-  /// Then it is not of this heap.
-  ///
-  /// The block may be freed meanwhile, and its descriptor be that of another one: so it counts as
-  /// read only if the map still says the same afterwards. If not, `ptr` is no pointer to the block
-  /// that was there.
-  static bool is_behind(const void* ptr) noexcept {
-    Slab* const slab = Heap::map.slab(ptr);
-    if (slab == nullptr) return true;
-    const std::uintptr_t base = std::atomic_ref(slab->base).load(std::memory_order_acquire);
-    const std::size_t size = std::atomic_ref(slab->size).load(std::memory_order_acquire);
-    return Heap::map.slab(ptr) != slab || reinterpret_cast<std::uintptr_t>(ptr) - base >= size;
-  }
+  /// The bytes of the block in whose first unit `ptr` is.
+  static std::size_t usable_size(const void* ptr) noexcept { return Heap::map.slab(ptr)->size; }
 
   /// Is `ptr`, in a unit where a large block began or that was of a segment, one that was freed?
   /// Its memory went back to the system then, or, of a large block, nobody has written since to
@@ -174,7 +147,6 @@ class LargeBlocks {
     const auto start = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t base = base_in(start);
     Slab* const slab = Heap::Slabs::take_descriptor(0, 0);
-    // All that resize() may take, which may be a little more than the room that was asked for.
     if (slab == nullptr ||
         !Heap::map.prepare(Heap::backend(), base, whole.size() - (base - start))) {
       Heap::backend().dealloc(memory, whole);
@@ -227,7 +199,8 @@ class LargeBlocks {
   static auto whole_of(Layout layout, std::size_t room) noexcept {
     const std::size_t align = layout.align() > unit_size ? layout.align() : 1;
     const std::size_t slack = align == 1 ? unit_size - 1 : 0;
-    return Layout::from_size_align(page_up(layout.size()) + page_up(room) + slack, align);
+    const std::size_t units = (layout.size() + room + unit_size - 1) / unit_size;
+    return Layout::from_size_align(units * unit_size + slack, align);
   }
   /// And was asked.
   static Layout whole_of(const Slab& slab) noexcept {
@@ -245,18 +218,18 @@ class LargeBlocks {
                        std::size_t size) noexcept {
     slab.offset = static_cast<std::uint16_t>(base_in(start) - start);
     slab.asked = asked;
-    publish(slab.base, base_in(start));
-    publish(slab.size, size);
+    slab.base = base_in(start);
+    slab.size = size;
   }
 
   /// Has the map know of a block, and no more.
   static void announce(Slab& slab) noexcept {
-    Heap::map.set(slab.base, units_of(slab.size), kind_large, kind_interior, &slab);
+    Heap::map.set(slab.base, units_of(slab), kind_large, kind_interior, &slab);
   }
   static void withdraw(Slab& slab) noexcept {
     void* const ptr = reinterpret_cast<void*>(slab.base);
     if (slab.offset >= sizeof(std::uintptr_t)) mark_before(ptr) = mark_of(ptr);
-    Heap::map.set(slab.base, units_of(slab.size), kind_gone, kind_foreign, nullptr);
+    Heap::map.set(slab.base, units_of(slab), kind_gone, kind_foreign, nullptr);
   }
 
   /// `size` bytes more are in blocks that the C library may keep.
@@ -280,13 +253,9 @@ class LargeBlocks {
     return zeroed ? sysalloc::alloc_zeroed(Heap::backend(), whole) : Heap::backend().alloc(whole);
   }
 
-  static std::size_t units_of(std::size_t bytes) noexcept {
-    return (bytes + unit_size - 1) / unit_size;
-  }
-
-  /// For is_behind().
-  static void publish(std::size_t& field, std::size_t value) noexcept {
-    std::atomic_ref(field).store(value, std::memory_order_release);
+  /// The whole units of what the backend gave: all that the block may have.
+  static std::size_t units_of(const Slab& slab) noexcept {
+    return (slab.asked - slab.offset) / unit_size;
   }
 
   static std::uintptr_t& mark_before(void* ptr) noexcept {

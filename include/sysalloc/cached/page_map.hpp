@@ -58,30 +58,11 @@ class PageMap {
     return leaf->kinds[leaf_index(address)].load(std::memory_order_relaxed);
   }
 
-  /// The slabs of the 4 GiB around a block that kind() knows: what is asked for many blocks that
-  /// are mostly near each other.
-  class Neighbourhood {
-   public:
-    /// The slab that is where the address has its units of 4 GiB cut off: of the block there, if it
-    /// is near, and otherwise of any other or null.
-    [[nodiscard]] SYSALLOC_ADDRESS_ONLY Slab* slab(const void* ptr) const noexcept {
-      return leaf_->slabs[leaf_index(reinterpret_cast<std::uintptr_t>(ptr))].load(
-          std::memory_order_acquire);
-    }
-
-   private:
-    friend class PageMap;
-    explicit Neighbourhood(const Leaf* leaf) noexcept : leaf_(leaf) {}
-    const Leaf* leaf_;
-  };
-  [[nodiscard]] SYSALLOC_ADDRESS_ONLY Neighbourhood around(const void* ptr) const noexcept {
-    return Neighbourhood(
-        root_[root_index(reinterpret_cast<std::uintptr_t>(ptr))].load(std::memory_order_relaxed));
-  }
-
   /// The slab of a block that kind() knows.
   [[nodiscard]] SYSALLOC_ADDRESS_ONLY Slab* slab(const void* ptr) const noexcept {
-    return around(ptr).slab(ptr);
+    const auto address = reinterpret_cast<std::uintptr_t>(ptr);
+    const Leaf* const leaf = root_[root_index(address)].load(std::memory_order_relaxed);
+    return leaf->slabs[leaf_index(address)].load(std::memory_order_acquire);
   }
 
   /// Sets the entries of `units` units from `address` on: `first` for the first, `rest` for the
@@ -90,20 +71,20 @@ class PageMap {
            Slab* slab) noexcept {
     for (std::size_t i = 0; i < units; ++i, address += unit_size) {
       Leaf* const leaf = root_[root_index(address)].load(std::memory_order_relaxed);
-      // Release, for who comes to a descriptor through the unit of another (Neighbourhood).
+      // Release, for who comes to a descriptor through the unit of another.
       leaf->slabs[leaf_index(address)].store(slab, std::memory_order_release);
       leaf->kinds[leaf_index(address)].store(i == 0 ? first : rest, std::memory_order_relaxed);
     }
   }
 
-  /// Sets those of a slab to `kind`, one that holds no block: from the last unit on, and what is
-  /// said of it before where the slab is. So whoever is in the child of a fork meanwhile finds the
+  /// Sets those of a slab to kind_free: from the last unit on, and what is said of it before where
+  /// the slab is. So whoever is in the child of a fork meanwhile finds the
   /// slab at its first unit as long as any other is not done.
-  void clear(std::uintptr_t address, std::size_t units, std::uint8_t kind) noexcept {
+  void clear(std::uintptr_t address, std::size_t units) noexcept {
     for (std::size_t i = units; i != 0; --i) {
       const std::uintptr_t unit = address + (i - 1) * unit_size;
       Leaf* const leaf = root_[root_index(unit)].load(std::memory_order_relaxed);
-      leaf->kinds[leaf_index(unit)].store(kind, std::memory_order_release);
+      leaf->kinds[leaf_index(unit)].store(kind_free, std::memory_order_release);
       leaf->slabs[leaf_index(unit)].store(nullptr, std::memory_order_release);
     }
   }

@@ -73,7 +73,7 @@ class Purging {
   /// before (patience.hpp). A slab is in transit meanwhile: in no list, so nobody takes from it,
   /// while blocks may still come back to it.
   static void purge_slabs(Shard& shard, Why why) noexcept {
-    if (!Heap::purges_pages() && why != Why::all) return;
+    if (!Heap::purges_pages && why != Why::all) return;
     const std::size_t shards = Slabs::shards_used_.load(std::memory_order_relaxed);
     std::array<std::uint32_t, class_count> slabs;
     std::size_t keep = 0;
@@ -108,7 +108,7 @@ class Purging {
                       Slab::word_count(info.blocks) * sizeof(std::uint64_t));
         }
         const std::uint64_t released =
-            Heap::purges_pages() ? release_free_pages(*slab, info, free_words.data()) : 0;
+            Heap::purges_pages ? release_free_pages(*slab, info, free_words.data()) : 0;
         done.push_back(slab);
         const std::lock_guard lock(shard.mutex);
         const std::size_t before = slab->purged_bytes();

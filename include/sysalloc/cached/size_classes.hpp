@@ -84,10 +84,9 @@ constexpr std::uint64_t inverse_of_odd(std::uint64_t odd) noexcept {
   return inverse;
 }
 
-/// As a rule, no thread cache keeps more blocks of one class than this, whatever their size.
-inline constexpr std::size_t cache_max_blocks = 2048;
-/// Nor more bytes of one class than this, unless that is a few blocks. With less, batches of blocks
-/// of a few KiB go by way of the slabs in so small parts that locks are most of what they cost.
+/// As a rule, no thread cache keeps more bytes of one class than this, unless that is a few blocks.
+/// With less, batches of blocks of a few KiB go by way of the slabs in so small parts that locks
+/// are most of what they cost.
 inline constexpr std::size_t cache_max_bytes = 128 * KiB;
 /// Blocks up to here are small: many are little memory. Of these it keeps a quarter as much. More
 /// it keeps where many died at once (thread_cache.hpp).
@@ -112,7 +111,6 @@ constexpr ClassInfo class_info_of(std::size_t size) noexcept {
     while (units < 4 && units * unit_size / size < 64) units *= 2;
   }
   std::size_t cache = (size <= small_size ? cache_max_bytes / 4 : cache_max_bytes) / size;
-  if (cache > cache_max_blocks) cache = cache_max_blocks;
   if (cache < 4) cache = size <= cached_max_size ? 4 : 1;
   const std::size_t blocks = size > max_slab_size ? 1 : units * unit_size / size;
   const int shift = std::countr_zero(size);
@@ -189,12 +187,7 @@ inline ScaledClass scaled_class_of(std::size_t size, std::size_t align) noexcept
 
 /// As above, of a layout.
 inline ScaledClass scaled_class_of(Layout layout) noexcept {
-  // Every block begins at a multiple of the smallest size.
-  const bool aligned = layout.align() > smallest_size;
-  if (!aligned || layout.align() <= unit_size) [[likely]]
-    return scaled_class_of(aligned ? ((layout.size() - 1) | (layout.align() - 1)) + 1
-                                   : layout.size());
-  return 0;
+  return scaled_class_of(layout.size(), layout.align());
 }
 inline SizeClass class_of(Layout layout) noexcept { return unscaled(scaled_class_of(layout)); }
 

@@ -292,10 +292,10 @@ class Slabs {
     slab->size = info.units * unit_size;
     slab->state = SlabState::apart;
     const bool has_tail = info.blocks == 1 && info.size != slab->size;
-    const bool is_idle = has_tail && span.dirty != 0 && Heap::purges_pages();
+    const bool is_idle = has_tail && span.dirty != 0 && Heap::purges_pages;
     slab->tail = is_idle ? Tail::idle : Tail::untouched;
     slab->fill(info);
-    if (Heap::purges_pages()) slab->mark_purged(info, span.dirty);
+    if (Heap::purges_pages) slab->mark_purged(info, span.dirty);
     Heap::map.set(span.base, info.units, c,
                   info.size > max_slab_size ? std::uint8_t{kind_interior} : c, slab);
     for_each_unit(*slab, [c](const void* unit) { Heap::hints.set(unit, c); });
@@ -315,7 +315,7 @@ class Slabs {
   /// calls free, the child of a fork takes back.
   static void forget(const Slab& slab) noexcept {
     for_each_unit(slab, [](const void* unit) { Heap::hints.clear(unit); });
-    Heap::map.clear(slab.base, class_info[slab.size_class()].units, kind_free);
+    Heap::map.clear(slab.base, class_info[slab.size_class()].units);
   }
 
   /// What is put under one lock at most, lest others wait for long.
@@ -384,28 +384,24 @@ class Slabs {
                               List& empties) noexcept {
     const ClassInfo& info = class_info[c];
     const auto owner = Slab::owner_of(static_cast<std::size_t>(&shard - shards_.data()), c);
-    const PageMap::Neighbourhood slabs = Heap::map.around(blocks[0]);
     void* const* const end = blocks + count;
     std::size_t left = 0;
     void* const* noted = blocks;
     for (void* const* at = blocks;;) {
       Slab* changed = nullptr;
-      at = put_run(slabs, owner, info, at, end, changed);
+      at = put_run(owner, info, at, end, changed);
       if (changed == nullptr) {
         if (at == end) break;
         void* const ptr = *at++;
-        Slab* const slab = far_slab_of(shard, ptr, info, c);
-        if (slab->owner != owner) {
-          blocks[left++] = ptr;
-          ++noted;  // not counted in this round
-          continue;
-        }
-        if (!slab->mark_free(slab->index_of(info, ptr))) {
+        const Slab* const slab = slab_of(ptr, c, &shard);
+        if (slab->owner == owner) {
           shard.mutex.unlock();
+          if (slab->index_of(info, ptr) >= info.blocks) report_interior(ptr, info.size);
           report_double_free(ptr, info.size);
         }
-        if (!slab->note_back()) continue;
-        changed = slab;
+        blocks[left++] = ptr;
+        ++noted;  // not counted in this round
+        continue;
       }
       shard.note_free(c, static_cast<std::size_t>(at - noted));
       noted = at;
@@ -417,16 +413,16 @@ class Slabs {
 
   /// Marks blocks free from `at` on, up to one that is the first of a full slab or the last of any
   /// (`changed` is the slab then, and what is returned points behind the block), or one that is not
-  /// of a slab of `owner` nearby or was free already (points to it), or `end`. Calls nothing, so
-  /// that all it needs is in registers: a block costs 26 instructions on x86-64.
-  SYSALLOC_NOINLINE static void* const* put_run(PageMap::Neighbourhood slabs, std::uint32_t owner,
+  /// of a slab of `owner` or was free already (points to it), or `end`. Calls nothing, so that all
+  /// it needs is in registers: a block costs 29 instructions on x86-64.
+  SYSALLOC_NOINLINE static void* const* put_run(std::uint32_t owner,
                                                 const ClassInfo& class_info_of_blocks,
                                                 void* const* at, void* const* end,
                                                 Slab*& changed) noexcept {
     const ClassInfo info = class_info_of_blocks;
     while (at != end) {
       void* const ptr = *at;
-      Slab* const slab = slabs.slab(ptr);
+      Slab* const slab = Heap::map.slab(ptr);
       if (slab == nullptr || slab->owner != owner) [[unlikely]]
         return at;
       const std::uint64_t index = slab->index_of(info, ptr);
@@ -439,19 +435,6 @@ class Slabs {
       }
     }
     return at;
-  }
-
-  /// The slab of a block of class `c` that is of another shard, or far from others, or none. Ends
-  /// the program then; not with the lock of `shard`, for a program may catch the signal that ends
-  /// it, and allocate.
-  SYSALLOC_NOINLINE static Slab* far_slab_of(Shard& shard, void* ptr, const ClassInfo& info,
-                                             SizeClass c) noexcept {
-    Slab* const slab = slab_of(ptr, c, &shard);
-    if (slab->index_of(info, ptr) >= info.blocks) {
-      shard.mutex.unlock();
-      report_interior(ptr, info.size);
-    }
-    return slab;
   }
 
   static void change_list(Shard& shard, Slab& slab, const ClassInfo& info, List& empties) noexcept {

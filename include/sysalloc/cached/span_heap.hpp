@@ -170,23 +170,22 @@ class SpanHeap {
         whole = segment->whole();
         taken = whole ? segment->free : segment->dirty;
         hold(segment, taken);
-        if (whole) {
-          unlink(segment);
-          leaving_.push_back(segment);
-          --segments_;
-        }
       }
       release_runs(segment->base, taken, unit_size);
       if (!whole) {
         let_go(segment, taken);
         continue;
       }
-      Heap::map.set(segment->base, segment_units, kind_gone, kind_gone, nullptr);
-      Heap::backend().dealloc(reinterpret_cast<void*>(segment->base), segment_layout());
+      const std::uintptr_t base = segment->base;
+      Heap::map.set(base, segment_units, kind_gone, kind_gone, nullptr);
+      {
+        const std::lock_guard lock(mutex);
+        segment->unlink();
+        spare_.push_front(segment);
+        --segments_;
+      }
+      Heap::backend().dealloc(reinterpret_cast<void*>(base), segment_layout());
       gave_segment = true;
-      const std::lock_guard lock(mutex);
-      segment->unlink();
-      spare_.push_front(segment);
     }
   }
 
@@ -230,17 +229,15 @@ class SpanHeap {
         all.push_back(segment);
       }
     }
-    while (!leaving_.empty()) {
-      auto* const segment = static_cast<Segment*>(leaving_.next);
-      segment->unlink();
-      // The backend may have it already otherwise.
-      if (Heap::map.kind(reinterpret_cast<const void*>(segment->base)) != kind_free) continue;
-      ++segments_;
-      all.push_back(segment);
-    }
     used_units_ = dirty_units_ = 0;
     while (!all.empty()) {
       auto* const segment = static_cast<Segment*>(all.next);
+      segment->unlink();
+      if (Heap::map.kind(reinterpret_cast<const void*>(segment->base)) == kind_gone) {
+        // On its way back to the backend.
+        --segments_;
+        continue;
+      }
       for (std::size_t i = 0; i < segment_units; ++i) {
         if ((segment->free & bits(i, 1)) != 0) continue;
         const std::uintptr_t base = segment->base + i * unit_size;
@@ -256,7 +253,6 @@ class SpanHeap {
         segment->free |= bits(i, units);
         segment->dirty |= bits(i, units);
       }
-      segment->unlink();
       link(segment);
       used_units_ += segment_units - static_cast<std::size_t>(std::popcount(segment->free));
       dirty_units_ += static_cast<std::size_t>(std::popcount(segment->dirty));
@@ -386,14 +382,14 @@ class SpanHeap {
       if (segment != nullptr) spare_.push_front(segment);
       return false;
     }
-    if (is_of_few && Heap::refuses_huge_pages()) os::refuse_huge_pages(base, segment_size);
+    if (is_of_few && !Heap::takes_huge_pages) os::refuse_huge_pages(base, segment_size);
     Heap::map.set(base, segment_units, kind_free, kind_free, nullptr);
     *segment = Segment{};
     segment->in_dirty.segment = segment;
     segment->base = base;
     // Of other backends nobody knows where they have it from.
     if constexpr (std::is_same_v<typename Heap::BackendType, System>) {
-      if (Heap::purges_pages()) segment->zero = os::release_to_zero(base, segment_size);
+      if (Heap::purges_pages) segment->zero = os::release_to_zero(base, segment_size);
     }
     {
       const std::lock_guard lock(mutex);
@@ -429,7 +425,6 @@ class SpanHeap {
 
   std::array<List, max_span_units + 1> lists_{};  // by longest free run
   List dirty_{};                                  // those with dirty units, whole ones first
-  List leaving_{};                                // those on their way back to the backend
   List spare_{};                                  // descriptors of segments that were given back
   Idle idle_;
   Patience patience_;

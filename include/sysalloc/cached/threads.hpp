@@ -98,7 +98,11 @@ class Threads {
         if (unused_count_ > keep) cache = take_unused();
       }
       if (cache == nullptr) return;
-      give(cache->memory, ThreadCache::layout());
+      // Its pages to the system before that: the C library keeps what was freed last in each of its
+      // arenas, up to several MiB.
+      void* const memory = cache->memory;
+      release(memory, ThreadCache::layout().size());
+      Heap::backend().dealloc(memory, ThreadCache::layout());
       thread_caches_.fetch_sub(1, std::memory_order_relaxed);
     }
   }
@@ -164,8 +168,8 @@ class Threads {
           all.classes[c].blocks_cached += cache->count(static_cast<SizeClass>(c));
         }
         for (const Deferred::Entry& entry : cache->deferred.entries) {
-          const auto c = entry.size_class.load(std::memory_order_relaxed);
-          if (c != 0) ++all.classes[unscaled(static_cast<ScaledClass>(c))].blocks_cached;
+          const SizeClass c = entry.class_of_block();
+          if (c != 0) ++all.classes[c].blocks_cached;
         }
       }
     }
@@ -179,18 +183,11 @@ class Threads {
  private:
   /// Gives the whole pages of memory that the backend gave back to the system.
   static void release(void* memory, std::size_t size) noexcept {
-    if (!Heap::purges_pages()) return;
+    if (!Heap::purges_pages) return;
     const auto begin = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t first = page_up(begin);
     const std::uintptr_t end = (begin + size) & ~(page_size - 1);
     if (first < end) os::release(first, end - first);
-  }
-
-  /// Gives what the backend gave for a cache back to it; and before that its pages to the system,
-  /// for the C library keeps what was freed last in each of its arenas, up to several MiB.
-  static void give(void* memory, Layout layout) noexcept {
-    release(memory, layout.size());
-    Heap::backend().dealloc(memory, layout);
   }
 
   /// What happens to a thread's bins when it ends.
@@ -213,7 +210,7 @@ class Threads {
   using ThreadBins = os::PerThread<Bins, AtThreadEnd>;
 
   SYSALLOC_COLD SYSALLOC_NOINLINE static ThreadCache* attach_slow() noexcept {
-    if (!Heap::start() || Heap::steps_aside() || !ThreadBins::may_set()) return nullptr;
+    if (!Heap::start() || Heap::steps_aside || !ThreadBins::may_set()) return nullptr;
     ThreadCache* cache = nullptr;
     {
       const std::lock_guard lock(registry_mutex_);

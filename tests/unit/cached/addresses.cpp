@@ -67,30 +67,6 @@ struct Distant {
   }
 };
 
-// Gives what is a little larger than 4 MiB an address at which a block of 4 MiB ends at a multiple
-// of 4 GiB, and begins 4 KiB less 16 bytes behind what it was cut from; all else is from System.
-struct Edge {
-  static inline std::uintptr_t end = 0x300000000000;
-  static inline constexpr std::size_t before = 4096 - 16;
-
-  static bool is_block(Layout layout) { return layout.size() > segment; }
-  static std::uintptr_t start() { return end - segment - before; }
-  static void* pages() { return reinterpret_cast<void*>(end - segment - 4096); }
-  static inline constexpr std::size_t pages_size = segment + 65536 + 4096;
-
-  void* alloc(Layout layout) const noexcept {
-    if (!is_block(layout)) return sysalloc::System{}.alloc(layout);
-    return map(pages(), pages_size) == pages() ? reinterpret_cast<void*>(start()) : nullptr;
-  }
-  void dealloc(void* ptr, Layout layout) const noexcept {
-    if (!is_block(layout)) {
-      sysalloc::System{}.dealloc(ptr, layout);
-    } else {
-      unmap(pages(), pages_size);
-    }
-  }
-};
-
 using Heap = sysalloc::Cached<Distant>;
 constexpr Heap heap;
 
@@ -144,27 +120,4 @@ TEST_CASE("slabs of different classes that share a hint") {
   Heap::purge();
   CHECK(Heap::stats().mapped == Heap::stats().metadata);
   CHECK(Distant::given == 0);
-}
-
-TEST_CASE("a block grows into 4 GiB of which the heap had nothing before") {
-  if (!tests::plain_malloc()) {
-    tests::not_checked("distant blocks", "sanitizers and valgrind divide the address space");
-    return;
-  }
-  const sysalloc::Cached<Edge> edge;
-  void* const ptr = edge.alloc(of(segment));
-  // On Windows a mapping begins at a multiple of 64 KiB.
-  if (ptr == nullptr) {
-    tests::not_checked("a block that ends at a multiple of 4 GiB", "the system gives none there");
-    return;
-  }
-  CHECK(reinterpret_cast<std::uintptr_t>(ptr) + segment == Edge::end);
-  tests::fill_words(ptr, segment, 1);
-  // The room that was left to move the block to a unit.
-  void* const grown = edge.realloc(ptr, of(segment), segment + 8192);
-  CHECK(grown == ptr);
-  CHECK(tests::holds_words(grown, segment, 1));
-  tests::fill_words(grown, segment + 8192, 2);
-  edge.dealloc(grown, of(segment + 8192));
-  CHECK(sysalloc::Cached<Edge>::stats().live == 0);
 }

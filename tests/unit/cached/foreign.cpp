@@ -83,36 +83,6 @@ TEST_CASE("usable_size of what is not of the heap is 0") {
   std::free(ptr);
 }
 
-TEST_CASE("what lies in the last unit of a large block, behind its end, is foreign") {
-  if (!tests::plain_malloc()) {
-    tests::not_checked("neighbours of large blocks", "the heap steps aside");
-    return;
-  }
-  const Cached<Watching> heap;
-  // The rest of the unit is often not even mapped: it is only asked about, never touched.
-  for (const Layout& each : {layout(3 << 20), layout((2 << 20) + 5000), layout(16, 1 << 17)}) {
-    auto* const block = static_cast<std::byte*>(heap.alloc(each));
-    REQUIRE(block != nullptr);
-    const std::size_t usable = heap.usable_size(block);
-    CHECK(usable >= each.size());
-    if (usable % 65536 == 0) {
-      heap.dealloc(block, each);
-      continue;
-    }
-    std::byte* const behind = block + usable + 16;
-    Watching::expected = behind;
-    const std::size_t sized = Watching::sized;
-    const std::size_t unsized = Watching::unsized;
-    CHECK(heap.usable_size(behind) == 0);
-    heap.dealloc(behind, layout(24));
-    heap.dealloc_unsized(behind, 16);
-    // Which of the two it asks of the backend is its own affair.
-    CHECK(Watching::sized + Watching::unsized == sized + unsized + 2);
-    Watching::expected = nullptr;
-    heap.dealloc(block, each);
-  }
-}
-
 TEST_CASE("an address of a large block that is gone is foreign again") {
   if (!tests::plain_malloc()) {
     tests::not_checked("addresses of freed large blocks", "the heap steps aside");

@@ -215,8 +215,8 @@ TEST_CASE("handlers of a fork allocate") {
 }
 
 TEST_CASE("what threads that a child does not have had cached is not lost to it") {
-  // More than one array of the cache holds.
-  constexpr std::size_t count = 6000;
+  // More than a bin holds without an extended capacity.
+  constexpr std::size_t count = 5000;
   std::atomic<bool> filled{false};
   std::atomic<bool> stop{false};
   std::thread other([&] {
