@@ -136,8 +136,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   /// when the block would be freed alike under both layouts; and above 1 MiB when the new size is
   /// above that as well, fits the room that the block has and takes up at least half of it. One
   /// that has to move to grow gets a quarter more room than it needs, so that a block that grows
-  /// bit by bit is moved seldom; and from 32 MiB on the backend's realloc moves it, where there is
-  /// one and the system moves pages (mremap(2)), so that it is never there twice.
+  /// bit by bit is moved seldom; and above 1 MiB the backend's realloc moves it, where there is one
+  /// and the system moves pages (mremap(2)), so that a great one is never there twice.
   [[nodiscard]] void* realloc(void* ptr, Layout layout, Layout new_layout) const noexcept {
     const detail::cached::SizeClass c = detail::cached::class_of(new_layout);
     if (c != 0 && c == Heap::map.kind(ptr)) return ptr;

@@ -68,10 +68,8 @@ class LargeBlocks {
     // Before the others may get the memory.
     withdraw(slab);
     bytes_.fetch_sub(slab.size, std::memory_order_relaxed);
-    mapped_.fetch_sub(slab.asked, std::memory_order_relaxed);
+    const std::size_t left = forget(slab.asked);
     const bool is_huge = slab.asked >= huge_size;
-    const std::size_t left =
-        is_huge ? 0 : kept_.fetch_sub(slab.asked, std::memory_order_relaxed) - slab.asked;
     const bool gives_back = Heap::gives_back_large;
     // glibc gives back by itself what it mapped for a block alone, as it does with all of this
     // size, but not a block that it cut out of free memory, of segments that went back to it above
@@ -101,16 +99,17 @@ class LargeBlocks {
   }
 
   /// Makes a block that is of `new_layout`, which is larger, where the backend's realloc moves it:
-  /// of one that is huge the system moves the pages, which costs next to nothing, and what they
-  /// hold is not there twice meanwhile. It can grow by `room` bytes then. nullptr, and nothing is
-  /// changed, when there is no memory, or `ptr` is no such block.
+  /// the system moves the pages of a great one, or there is room behind it, so what it holds is not
+  /// there twice meanwhile. It can grow by `room` bytes then. nullptr, and nothing is changed, when
+  /// there is no memory, or `ptr` is no such block.
   static void* move(void* ptr, Layout new_layout, std::size_t room) noexcept {
     if constexpr (os::realloc_moves_pages &&
                   HasRealloc<std::remove_cvref_t<decltype(Heap::backend())>>) {
       if (Heap::map.kind(ptr) != kind_large) return nullptr;
       Slab& slab = *Heap::map.slab(ptr);
-      const bool is_huge = slab.asked >= huge_size && slab.align_shift == 0;
-      if (reinterpret_cast<std::uintptr_t>(ptr) != slab.base || !is_huge) return nullptr;
+      if (reinterpret_cast<std::uintptr_t>(ptr) != slab.base || slab.align_shift != 0) {
+        return nullptr;
+      }
       if (new_layout.align() > unit_size) return nullptr;
       if (void* const moved = move_whole(slab, new_layout, room)) return moved;
       if (void* const moved = move_whole(slab, new_layout, 0)) return moved;
@@ -157,24 +156,24 @@ class LargeBlocks {
     describe(*slab, start, whole.size(), size);
     announce(*slab);
     bytes_.fetch_add(size, std::memory_order_relaxed);
-    mapped_.fetch_add(whole.size(), std::memory_order_relaxed);
-    if (whole.size() < huge_size) note_kept(whole.size());
+    note(whole.size());
     return reinterpret_cast<void*>(base);
   }
 
   /// move() of a block of which all that was tested, with no other room than `room`.
   static void* move_whole(Slab& slab, Layout new_layout, std::size_t room) noexcept {
     const auto whole = whole_of(new_layout, room);
-    if (!whole || whole->size() < huge_size) return nullptr;
+    if (!whole) return nullptr;
     // What describes it wherever it goes has to be there before: there is no way back.
-    PageMap::Spares spares(Heap::backend());
-    if (!spares.bring(whole->size())) return nullptr;
+    PageMap::Leaf* const spare = Heap::map.take_spare(Heap::backend());
+    if (spare == nullptr) return nullptr;
     const std::size_t size = page_up(new_layout.size());
     const Layout before = whole_of(slab);
     const std::size_t size_before = slab.size;
     withdraw(slab);
     void* const memory = Heap::backend().realloc(memory_of(slab), before, whole->size());
     if (memory == nullptr) {
+      static_cast<void>(Heap::map.prepare_from(spare, Heap::backend(), slab.base, slab.size));
       announce(slab);
       return nullptr;
     }
@@ -186,12 +185,12 @@ class LargeBlocks {
       std::memmove(reinterpret_cast<void*>(base), reinterpret_cast<void*>(is_at), size_before);
     }
     const std::size_t rest = whole->size() - (base - start);
-    if (!Heap::map.prepare(spares, base, rest)) report_out_of_reach(memory);
+    if (!Heap::map.prepare_from(spare, Heap::backend(), base, rest)) report_out_of_reach(memory);
     describe(slab, start, whole->size(), size);
     announce(slab);
     bytes_.fetch_add(size - size_before, std::memory_order_relaxed);
-    // Modulo 2^n where it had more room.
-    mapped_.fetch_add(whole->size() - before.size(), std::memory_order_relaxed);
+    static_cast<void>(forget(before.size()));
+    note(whole->size());
     return reinterpret_cast<void*>(base);
   }
 
@@ -232,16 +231,25 @@ class LargeBlocks {
     Heap::map.set(slab.base, units_of(slab), kind_gone, kind_foreign, nullptr);
   }
 
-  /// `size` bytes more are in blocks that the C library may keep.
-  static void note_kept(std::size_t size) noexcept {
+  /// The backend gave `size` bytes, which the C library may keep when they are freed.
+  static void note(std::size_t size) noexcept {
+    mapped_.fetch_add(size, std::memory_order_relaxed);
+    if (size >= huge_size) return;
     const std::size_t most = kept_.fetch_add(size, std::memory_order_relaxed) + size;
     if (most > peak_.load(std::memory_order_relaxed)) peak_.store(most, std::memory_order_relaxed);
   }
+  /// It has them back. Returns what is left of those that it may keep.
+  static std::size_t forget(std::size_t size) noexcept {
+    mapped_.fetch_sub(size, std::memory_order_relaxed);
+    if (size >= huge_size) return kept_.load(std::memory_order_relaxed);
+    return kept_.fetch_sub(size, std::memory_order_relaxed) - size;
+  }
 
-  /// `left` bytes are in such blocks. When that is half of what was, has the C library give back
-  /// what it keeps: it does so by itself only at the end of its heap, and what lives there, of the
-  /// program or of this heap, holds up all before it. It looks through all that is free for that,
-  /// the program's own malloc too: not for a buffer that it would give back anyway.
+  /// `left` bytes are in such blocks, which are not huge. When that is half of what was, has the C
+  /// library give back what it keeps: it does so by itself only at the end of its heap, and what
+  /// lives there, of the program or of this heap, holds up all before it. It looks through all that
+  /// is free for that, the program's own malloc too: not for a buffer that it would give back
+  /// anyway.
   static void give_back(std::size_t left) noexcept {
     std::size_t peak = peak_.load(std::memory_order_relaxed);
     if (left > peak / 2 || peak - left < idle_size) return;

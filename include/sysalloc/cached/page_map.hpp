@@ -21,6 +21,7 @@
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/global_alloc.hpp>
+#include <utility>
 
 namespace sysalloc::detail::cached {
 
@@ -66,11 +67,12 @@ class PageMap {
   }
 
   /// Sets the entries of `units` units from `address` on: `first` for the first, `rest` for the
-  /// others. The leaves are there.
+  /// others. Nothing where a leaf is missing (prepare_from).
   void set(std::uintptr_t address, std::size_t units, std::uint8_t first, std::uint8_t rest,
            Slab* slab) noexcept {
     for (std::size_t i = 0; i < units; ++i, address += unit_size) {
       Leaf* const leaf = root_[root_index(address)].load(std::memory_order_relaxed);
+      if (leaf == nullptr) continue;
       // Release, for who comes to a descriptor through the unit of another.
       leaf->slabs[leaf_index(address)].store(slab, std::memory_order_release);
       leaf->kinds[leaf_index(address)].store(i == 0 ? first : rest, std::memory_order_relaxed);
@@ -89,78 +91,44 @@ class PageMap {
     }
   }
 
-  /// Leaves at hand, for who may not fail any more once it is known where one is wanted.
-  template <class Backend>
-  class Spares {
-   public:
-    explicit Spares(const Backend& backend) noexcept : backend_(backend) {}
-    Spares(const Spares&) = delete;
-    Spares& operator=(const Spares&) = delete;
-    ~Spares() {
-      while (first_ != nullptr) give(take());
-    }
-
-    /// Brings as many as `size` bytes may take, wherever they are. False when the backend has no
-    /// memory for them.
-    [[nodiscard]] bool bring(std::size_t size) noexcept {
-      for (std::uint64_t left = 2 + (std::uint64_t{size} >> leaf_shift); left != 0; --left) {
-        Leaf* const leaf = fresh();
-        if (leaf == nullptr) return false;
-        leaf->slabs[0].store(reinterpret_cast<Slab*>(first_), std::memory_order_relaxed);
-        first_ = leaf;
-      }
-      return true;
-    }
-
-    /// One that is all zero, of the backend's where none is at hand; nullptr without memory.
-    [[nodiscard]] Leaf* take() noexcept {
-      Leaf* const leaf = first_;
-      if (leaf == nullptr) return fresh();
-      first_ = reinterpret_cast<Leaf*>(leaf->slabs[0].exchange(nullptr, std::memory_order_relaxed));
-      return leaf;
-    }
-    void give(Leaf* leaf) const noexcept { backend_.dealloc(leaf, leaf_layout()); }
-
-   private:
-    // Of the least alignment: an allocator clears a block of that without touching fresh pages.
-    static Layout leaf_layout() noexcept {
-      return Layout::from_size_align_unchecked(sizeof(Leaf), alignof(Leaf));
-    }
-    Leaf* fresh() const noexcept {
-      return static_cast<Leaf*>(sysalloc::alloc_zeroed(backend_, leaf_layout()));
-    }
-
-    const Backend& backend_;
-    Leaf* first_ = nullptr;
-  };
-
-  /// Makes sure that there are leaves for `size` bytes from `address` on, of `spares`. False when
-  /// the backend has no memory for one, or there is none for so high an address. Takes no lock: two
-  /// threads may bring a leaf, and one is given back.
-  template <class Backend>
-  [[nodiscard]] bool prepare(Spares<Backend>& spares, std::uintptr_t address,
-                             std::size_t size) noexcept {
-    const std::uintptr_t last = address + size - 1;
-    if (std::uint64_t{last} >> address_bits != 0) return false;
-    for (std::size_t i = root_index(address); i <= root_index(last); ++i) {
-      if (root_[i].load(std::memory_order_acquire) != nullptr) continue;
-      Leaf* const leaf = spares.take();
-      if (leaf == nullptr) return false;
-      Leaf* expected = nullptr;
-      // Release, so that whoever finds the leaf finds it zero.
-      if (!root_[i].compare_exchange_strong(expected, leaf, std::memory_order_acq_rel)) {
-        spares.give(leaf);
-      } else {
-        leaves_.fetch_add(1, std::memory_order_relaxed);
-      }
-    }
-    return true;
-  }
+  /// Makes sure that there are leaves for `size` bytes from `address` on. False when the backend
+  /// has no memory for one, or there is none for so high an address. Takes no lock: two threads may
+  /// bring a leaf, and one is given back.
   template <class Backend>
   [[nodiscard]] bool prepare(const Backend& backend, std::uintptr_t address,
                              std::size_t size) noexcept {
-    Spares<Backend> none(backend);
-    return prepare(none, address, size);
+    return prepare_from(nullptr, backend, address, size);
+  }
+
+  /// A leaf at hand, for who may not fail any more once it is known where one is wanted; nullptr
+  /// without memory. To be given to prepare_from().
+  template <class Backend>
+  [[nodiscard]] Leaf* take_spare(const Backend& backend) noexcept {
+    Leaf* const leaf = spare_.exchange(nullptr, std::memory_order_acquire);
+    return leaf != nullptr ? leaf : fresh(backend);
+  }
+
+  /// As prepare(), where only so high an address makes it fail: without memory the first unit has
+  /// `spare`, if it has no leaf, and those behind it may have none. It takes what is left of it.
+  template <class Backend>
+  [[nodiscard]] bool prepare_from(Leaf* spare, const Backend& backend, std::uintptr_t address,
+                                  std::size_t size) noexcept {
+    const std::uintptr_t last = address + size - 1;
+    if (std::uint64_t{last} >> address_bits != 0) return false;
+    const bool may_fail = spare == nullptr;
+    for (std::size_t i = root_index(address); i <= root_index(last); ++i) {
+      if (root_[i].load(std::memory_order_acquire) != nullptr) continue;
+      Leaf* leaf = std::exchange(spare, nullptr);
+      if (leaf == nullptr) leaf = fresh(backend);
+      if (leaf == nullptr && may_fail) return false;
+      Leaf* expected = nullptr;
+      // Release, so that whoever finds the leaf finds it zero.
+      if (!root_[i].compare_exchange_strong(expected, leaf, std::memory_order_acq_rel)) {
+        give(leaf, backend);
+      }
+    }
+    if (spare != nullptr) give(spare_.exchange(spare, std::memory_order_acq_rel), backend);
+    return true;
   }
 
   /// What the leaves take of the backend's memory.
@@ -177,7 +145,26 @@ class PageMap {
     return (address >> unit_shift) & (leaf_units - 1);
   }
 
+  // Of the least alignment: an allocator clears a block of that without touching fresh pages.
+  static Layout leaf_layout() noexcept {
+    return Layout::from_size_align_unchecked(sizeof(Leaf), alignof(Leaf));
+  }
+  /// One that is all zero.
+  template <class Backend>
+  Leaf* fresh(const Backend& backend) noexcept {
+    void* const leaf = sysalloc::alloc_zeroed(backend, leaf_layout());
+    if (leaf != nullptr) leaves_.fetch_add(1, std::memory_order_relaxed);
+    return static_cast<Leaf*>(leaf);
+  }
+  template <class Backend>
+  void give(Leaf* leaf, const Backend& backend) noexcept {
+    if (leaf == nullptr) return;
+    leaves_.fetch_sub(1, std::memory_order_relaxed);
+    backend.dealloc(leaf, leaf_layout());
+  }
+
   std::array<std::atomic<Leaf*>, root_size> root_{};
+  std::atomic<Leaf*> spare_{nullptr};
   std::atomic<std::size_t> leaves_{0};
 };
 

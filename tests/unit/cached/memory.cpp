@@ -234,6 +234,35 @@ TEST_CASE("nor is what lies behind those that do not fill their units") {
   CHECK(each < 0.4);
 }
 
+TEST_CASE("nor is a buffer that grows bit by bit to some MiB, again and again") {
+#if !defined(__linux__)
+  tests::not_checked("how a large buffer grows", "the C library here copies it");
+#else
+  if (!can_measure()) return;
+  for (const std::size_t most : {2'000'000U, 12'000'000U}) {
+    constexpr int times = 20;
+    long before = 0;
+    for (int i = 0; i < 2 * times; ++i) {
+      if (i == times) before = tests::page_faults();
+      std::size_t size = 4096;
+      void* ptr = heap.alloc(layout(size));
+      while (size < most) {
+        const std::size_t next = size + size / 8;
+        ptr = heap.realloc(ptr, layout(size), next);
+        REQUIRE(ptr != nullptr);
+        tests::fill_words(static_cast<std::byte*>(ptr) + size / 8 * 8, next - size, next);
+        size = next / 8 * 8;
+      }
+      heap.dealloc(ptr, layout(size));
+    }
+    const double each = static_cast<double>(tests::page_faults() - before) / times;
+    MESSAGE("page faults for each of ", most, " bytes: ", each);
+    // A page has 4096 bytes.
+    CHECK(each < static_cast<double>(most) / 4096 / 2);
+  }
+#endif
+}
+
 TEST_CASE("a slab comes into residence at once where there are many of its class, and not before") {
   if (!can_measure() || !can_populate()) return;
   constexpr std::size_t size = 128;
