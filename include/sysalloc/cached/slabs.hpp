@@ -278,7 +278,10 @@ class Slabs {
     Span span = spans.take_dirty(info.units);
     if (!span && Heap::Threads::give_up_extensions()) span = spans.take_dirty(info.units);
     if (!span && Heap::Purging::reclaim(shards_[shard_index])) span = spans.take_dirty(info.units);
-    if (!span) span = spans.take(info.units);
+    if (!span) {
+      spans.purge_instead(info.units);
+      span = spans.take(info.units);
+    }
     if (!span) {
       give_descriptor(slab);
       return nullptr;

@@ -50,6 +50,9 @@ inline constexpr std::size_t few_units = 64 * MiB / unit_size;
 /// which Linux has no more than 65,530 (vm.max_map_count in proc(5)); and of a larger heap it is
 /// little that huge pages waste.
 inline constexpr std::size_t few_segments = 1024 * MiB / segment_size;
+/// What is given back in a heap's whole life for spans that do not fit between others.
+inline constexpr std::size_t most_instead = 3 * MiB / unit_size;
+
 struct Segment : ListNode {
   std::uintptr_t base = 0;
   std::uint64_t free = ~std::uint64_t{0};  // units that hold nothing
@@ -183,6 +186,33 @@ class SpanHeap {
       }
       Heap::backend().dealloc(reinterpret_cast<void*>(base), segment_layout());
       gave_segment = true;
+    }
+  }
+
+  /// Before `units` units that are not resident come into use: gives back as many that are, but lie
+  /// scattered. So a heap of small gaps does not grow by what does not fit into them. That is for
+  /// small heaps, and in all no more than an eighth of what was ever in use: most gaps are filled a
+  /// little later, and what was given back is faulted in again.
+  SYSALLOC_NOINLINE void purge_instead(std::size_t units) noexcept {
+    while (units != 0) {
+      Segment* segment = nullptr;
+      std::uint64_t taken = 0;
+      {
+        const std::lock_guard lock(mutex);
+        // In parentheses: see patience.hpp. What was ever in use never falls.
+        const std::size_t most = (std::min)(peak_units_ / 8, most_instead);
+        const std::size_t here = (std::min)(most - purged_instead_, units);
+        if (dirty_.empty() || here == 0) return;
+        segment = static_cast<Segment::Dirty*>(dirty_.next)->segment;
+        taken = segment->dirty;
+        while (static_cast<std::size_t>(std::popcount(taken)) > here) taken &= taken - 1;
+        hold(segment, taken);
+        const auto count = static_cast<std::size_t>(std::popcount(taken));
+        purged_instead_ += count;
+        units -= count;
+      }
+      release_runs(segment->base, taken, unit_size);
+      let_go(segment, taken);
     }
   }
 
@@ -402,6 +432,7 @@ class SpanHeap {
   std::size_t used_units_ = 0;
   std::size_t dirty_units_ = 0;
   std::size_t peak_units_ = 0;
+  std::size_t purged_instead_ = 0;
 };
 
 }  // namespace sysalloc::detail::cached
