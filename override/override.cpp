@@ -14,7 +14,12 @@
 // SYSALLOC_OVERRIDE_HEADER and SYSALLOC_OVERRIDE_TYPE name an allocator other than System. With
 // SYSALLOC_OVERRIDE_USABLE_SIZE it is Cached, and malloc_usable_size is replaced, too; with
 // SYSALLOC_OVERRIDE_MALLOC besides, malloc and all of its kin. SYSALLOC_OVERRIDE_SHARED says that
-// it is for a shared library.
+// it is for a shared library, and SYSALLOC_OVERRIDE_FIND_CXX_LIBRARY that this is not linked with
+// the C++ library.
+
+#if defined(SYSALLOC_OVERRIDE_FIND_CXX_LIBRARY)
+#include "cxx_library.hpp"
+#endif
 
 #include <sysalloc/global_allocator.hpp>
 

@@ -194,6 +194,11 @@ def defined_symbols(path, *, dynamic=False):
     return symbols
 
 
+def needed_libraries(path):
+    """The names of the shared libraries that a file asks the loader for."""
+    return re.findall(r"\(NEEDED\).*\[(.*)\]", run(["readelf", "-d", path]).stdout)
+
+
 class TestCase(unittest.TestCase):
     """A test with a directory of its own, and asserts over commands."""
 

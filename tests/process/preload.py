@@ -91,7 +91,6 @@ class Preload(served.ServedTestCase):
                 self.assertEqual(plain.stdout.count("\n"), 700)
 
     def test_c_program(self):
-        # With one that has no C++ library of its own, the preloaded one brings it.
         program = self.build("-x", "c", self.write("program.c", C_PROGRAM))
         plain = self.assert_same([program])
         self.assertEqual((plain.stdout, plain.returncode), ("9899\n", 7))

@@ -1,6 +1,7 @@
 """What the built files define and export: the 20 replaceable forms, and nothing by accident."""
 
 import platform
+import sys
 
 import support
 
@@ -49,6 +50,18 @@ class Symbols(support.TestCase):
         self.assert_all_forms(symbols, support.CACHED_SHARED)
         others = set(symbols) - set(support.REPLACEABLE_FORMS)
         self.assertEqual(others, GLOBAL_FUNCTIONS | {"malloc_usable_size", "dlopen"})
+
+    def test_shared_libraries_need_the_c_library_alone(self):
+        for library in (support.SHARED, support.CACHED_SHARED, support.MALLOC_SHARED):
+            if not library.exists():
+                print(f"left out: {library.name} is not built here", file=sys.stderr)
+                continue
+            with self.subTest(library=library.name):
+                needed = support.needed_libraries(library)
+                if any("san.so" in name or "clang_rt" in name for name in needed):
+                    self.skipTest("a sanitizer brings libraries of its own")
+                others = [name for name in needed if not name.startswith(("libc.", "ld-linux"))]
+                self.assertEqual((bool(needed), others), (True, []))
 
     def test_object_shares_no_name_with_programs(self):
         # Whatever else is visible to the linker is in this library's namespace, so that no program

@@ -112,6 +112,9 @@ void at_load() noexcept {
   if constexpr (requires { A::at_load(); }) A::at_load();
 }
 
+// What the operators ask of the C++ library; override/cxx_library.hpp has these, too.
+#if !defined(SYSALLOC_DETAIL_CXX_LIBRARY)
+
 /// What a throwing form does at last: throws std::bad_alloc, or ends a program that cannot throw.
 /// Two functions with two names: a program may have files of either kind, and the linker keeps one
 /// of each name.
@@ -124,7 +127,15 @@ inline namespace without_exceptions {
 [[noreturn]] inline void throw_bad_alloc() {
   fatal("operator new is out of memory, and this program is built without exceptions");
 }
+/// Has somebody try again who can catch what a new_handler throws. False where there is nobody.
+constexpr bool catching_new(std::size_t /*size*/, std::size_t /*align*/, void*& /*ptr*/) noexcept {
+  return false;
+}
 }  // namespace without_exceptions
+#endif
+
+inline std::new_handler new_handler() noexcept { return std::get_new_handler(); }
+
 #endif
 
 /// Has try_alloc(size) and (size, align), which return a block if there is one at hand and nullptr
@@ -179,6 +190,14 @@ class Operators {
       return nullptr;
     }
 #else
+    void* ptr = nullptr;
+    if constexpr (HasFastPath<A>) {
+      ptr = Blocks<A>::allocator().try_alloc(size);
+    } else if (size - 1 < max_size(default_new_align)) {
+      ptr = Blocks<A>::alloc(default_layout<A>(size));
+    }
+    if (ptr != nullptr) [[likely]]
+      return ptr;
     return allocate_no_exceptions(size, no_align);
 #endif
   }
@@ -192,6 +211,10 @@ class Operators {
       return nullptr;
     }
 #else
+    if constexpr (HasFastPath<A>) {
+      if (void* const ptr = Blocks<A>::allocator().try_alloc(size, align)) [[likely]]
+        return ptr;
+    }
     return is_power_of_two(align) ? allocate_no_exceptions(size, align) : nullptr;
 #endif
   }
@@ -286,7 +309,7 @@ class Operators {
   template <class Attempt>
   static void* handler_loop(Attempt attempt) {
     for (;;) {
-      const std::new_handler handler = std::get_new_handler();
+      const std::new_handler handler = new_handler();
       if (handler == nullptr) return nullptr;
       handler();
       if (void* const ptr = attempt()) return ptr;
@@ -312,14 +335,16 @@ class Operators {
   }
 
 #if !defined(__cpp_exceptions)
-  static void* allocate_no_exceptions(std::size_t size, std::size_t align) noexcept {
-    if (served_size(size) > max_size(align)) {
-      return handler_loop([]() -> void* { return nullptr; });
-    }
-    const Layout layout = layout_of(served_size(size), align);
-    const auto attempt = [layout] { return Blocks<A>::alloc(layout); };
-    void* const ptr = attempt();
-    return ptr != nullptr ? ptr : handler_loop(attempt);
+  // What no fast path has served.
+  SYSALLOC_NOINLINE static void* allocate_no_exceptions(std::size_t size,
+                                                        std::size_t align) noexcept {
+    const auto attempt = [size, align]() -> void* {
+      if (served_size(size) > max_size(align)) return nullptr;
+      return Blocks<A>::alloc(layout_of(served_size(size), align));
+    };
+    void* ptr = attempt();
+    if (ptr != nullptr || new_handler() == nullptr) return ptr;
+    return catching_new(size, align, ptr) ? ptr : handler_loop(attempt);
   }
 #endif
 };

@@ -1,0 +1,97 @@
+"""The shared libraries find the C++ library when an allocation fails, wherever the program has it;
+and bring none into a program that has none."""
+
+import support
+
+EXHAUSTED = support.PROGRAMS / "exhausted.cpp"
+# The last one is for glibc alone.
+LIBRARIES = [
+    library
+    for library in (support.SHARED, support.CACHED_SHARED, support.MALLOC_SHARED)
+    if library.exists()
+]
+FLAGS = ["-std=c++17", "-O1"]
+STATIC = ["-static-libstdc++", "-static-libgcc"]
+
+# Calls run() of the plugin that it is given, and prints what is loaded.
+HOST = r"""
+#include <dlfcn.h>
+#include <stdio.h>
+int main(int argc, char** argv) {
+  if (argc == 2) {
+    void* const plugin = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
+    if (plugin == NULL) {
+      puts(dlerror());
+      return 1;
+    }
+    ((void (*)(void))dlsym(plugin, "run"))();
+  }
+  FILE* const maps = fopen("/proc/self/maps", "r");
+  char line[4352];
+  while (fgets(line, sizeof line, maps) != NULL) fputs(line, stderr);
+  return 0;
+}
+"""
+
+
+class CxxLibrary(support.TestCase):
+    def assert_done(self, command, **environment):
+        result = self.check(command, env=support.environment(**environment))
+        self.assertEqual(result.stdout, "done\n", support.describe(result))
+
+    def assert_done_with_each_library(self, *command):
+        self.assert_done(command)
+        for library in LIBRARIES:
+            with self.subTest(library=library.name):
+                self.assert_done(command, LD_PRELOAD=str(library))
+
+    def build_host(self):
+        return self.build("-x", "c", self.write("host.c", HOST), "-ldl", output="host")
+
+    def build_plugin(self, *flags, toolchain="g++"):
+        return self.build(*FLAGS, "-DPLUGIN", "-shared", "-fPIC", EXHAUSTED, *flags,
+                          toolchain=toolchain, output="plugin.so")
+
+    def test_a_program_in_cpp(self):
+        for toolchain in self.each_toolchain():
+            for flags in ([], ["-fno-pie", "-no-pie"]):
+                with self.subTest(toolchain=toolchain, flags=flags):
+                    program = self.build(*FLAGS, *flags, EXHAUSTED, toolchain=toolchain)
+                    self.assert_done_with_each_library(program)
+
+    def test_a_plugin_of_a_program_in_c(self):
+        host = self.build_host()
+        for toolchain in self.each_toolchain():
+            with self.subTest(toolchain=toolchain):
+                plugin = self.build_plugin(toolchain=toolchain)
+                self.assert_done_with_each_library(host, plugin)
+
+    def test_a_plugin_with_the_library_in_it(self):
+        host = self.build_host()
+        for flags in (STATIC, [*STATIC, "-Wl,-u,_ZSt17__throw_bad_allocv"]):
+            with self.subTest(flags=flags):
+                self.assert_done_with_each_library(host, self.build_plugin(*flags))
+
+    def test_a_program_with_the_library_in_it(self):
+        # As every program that uses a container has it.
+        flags = [*STATIC, "-Wl,-u,_ZSt17__throw_bad_allocv", "-DNOTHROW_CATCHES_NOTHING"]
+        for library in LIBRARIES:
+            with self.subTest(library=library.name):
+                rpath = f"-Wl,-rpath,{library.parent}"
+                self.assert_done([self.build(*FLAGS, EXHAUSTED, library, rpath, *flags)])
+
+    def test_two_libraries(self):
+        program = self.build(*FLAGS, EXHAUSTED)
+        self.assert_done([program], LD_PRELOAD=f"{support.SHARED}:{support.CACHED_SHARED}")
+
+    def test_a_program_in_c_has_none(self):
+        host = self.build_host()
+        for library in LIBRARIES:
+            with self.subTest(library=library.name):
+                maps = self.check([host], env=support.environment(LD_PRELOAD=str(library))).stderr
+                self.assertIn(library.resolve().name, maps)
+                self.assertNotIn("++", maps)
+
+
+if __name__ == "__main__":
+    support.main()
