@@ -484,9 +484,10 @@ class Slabs {
     }
   }
 
-  // The first is that of the program's first threads, often its only ones.
+  // The first is that of the program's first threads, often its only ones. What may lie idle in it
+  // is more than 64 MiB, after which the interpreter of R collects what it has no use for.
   static inline constinit std::array<SpanHeap, 8> span_heaps_{SpanHeap(
-      {.small = 16 * MiB / unit_size, .most = 64 * MiB / unit_size, .large = 8 * MiB / unit_size})};
+      {.small = 16 * MiB / unit_size, .most = 80 * MiB / unit_size, .large = 4 * MiB / unit_size})};
   static inline constinit Metadata metadata_{};
   static inline constinit std::array<Shard, shard_count> shards_{};
   static inline constinit std::atomic<std::size_t> shards_used_{0};  // so far
