@@ -173,7 +173,7 @@ class LargeBlocks {
     withdraw(slab);
     void* const memory = Heap::backend().realloc(memory_of(slab), before, whole->size());
     if (memory == nullptr) {
-      static_cast<void>(Heap::map.prepare_from(spare, Heap::backend(), slab.base, slab.size));
+      Heap::map.keep_spare(spare, Heap::backend());
       announce(slab);
       return nullptr;
     }

@@ -80,8 +80,8 @@ class PageMap {
   }
 
   /// Sets those of a slab to kind_free: from the last unit on, and what is said of it before where
-  /// the slab is. So whoever is in the child of a fork meanwhile finds the
-  /// slab at its first unit as long as any other is not done.
+  /// the slab is. So whoever is in the child of a fork meanwhile finds the slab at its first unit
+  /// as long as any other is not done.
   void clear(std::uintptr_t address, std::size_t units) noexcept {
     for (std::size_t i = units; i != 0; --i) {
       const std::uintptr_t unit = address + (i - 1) * unit_size;
@@ -101,15 +101,21 @@ class PageMap {
   }
 
   /// A leaf at hand, for who may not fail any more once it is known where one is wanted; nullptr
-  /// without memory. To be given to prepare_from().
+  /// without memory. To be given to prepare_from(), or to keep_spare().
   template <class Backend>
   [[nodiscard]] Leaf* take_spare(const Backend& backend) noexcept {
     Leaf* const leaf = spare_.exchange(nullptr, std::memory_order_acquire);
     return leaf != nullptr ? leaf : fresh(backend);
   }
 
+  /// Keeps one that was not wanted for the next who asks.
+  template <class Backend>
+  void keep_spare(Leaf* spare, const Backend& backend) noexcept {
+    if (spare != nullptr) give(spare_.exchange(spare, std::memory_order_acq_rel), backend);
+  }
+
   /// As prepare(), where only so high an address makes it fail: without memory the first unit has
-  /// `spare`, if it has no leaf, and those behind it may have none. It takes what is left of it.
+  /// `spare`, if it has no leaf, and those behind it may have none.
   template <class Backend>
   [[nodiscard]] bool prepare_from(Leaf* spare, const Backend& backend, std::uintptr_t address,
                                   std::size_t size) noexcept {
@@ -127,7 +133,7 @@ class PageMap {
         give(leaf, backend);
       }
     }
-    if (spare != nullptr) give(spare_.exchange(spare, std::memory_order_acq_rel), backend);
+    keep_spare(spare, backend);
     return true;
   }
 
