@@ -258,8 +258,10 @@ TEST_CASE("nor is a buffer that grows bit by bit to some MiB, again and again") 
     }
     const double each = static_cast<double>(tests::page_faults() - before) / times;
     MESSAGE("page faults for each of ", most, " bytes: ", each);
-    // A page has 4096 bytes.
-    CHECK(each < static_cast<double>(most) / 4096 / 2);
+    // On 32-bit targets glibc maps each block from half a MiB on by itself (mallopt(3),
+    // M_MMAP_THRESHOLD): there each page is new once, but not at each step.
+    const double pages = static_cast<double>(most) / 4096;
+    CHECK(each < (sizeof(void*) == 8 ? pages / 2 : pages * 3 / 2));
   }
 #endif
 }
