@@ -5,13 +5,15 @@
 
 #include <link.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <span>
 
 namespace sysalloc::detail {
 
-/// The table of hashes is GNU's, which all linkers for Linux write. Its words:
+/// The table of hashes is GNU's, which linkers for Linux write if they are not told otherwise. Its
+/// words:
 ///
 ///   buckets | first symbol | words of the filter, as wide as an address | shift | the filter
 ///   for each bucket its first symbol | for each symbol its hash, odd where a bucket ends
@@ -20,15 +22,22 @@ class Exports {
 
  public:
   explicit Exports(const dl_phdr_info& object) noexcept : base_(object.dlpi_addr) {
+    const std::span headers(object.dlpi_phdr, object.dlpi_phnum);
     const ElfW(Dyn)* entry = nullptr;
-    for (const auto& header : std::span(object.dlpi_phdr, object.dlpi_phnum)) {
+    for (const auto& header : headers) {
       if (header.p_type != PT_DYNAMIC) continue;
       entry = reinterpret_cast<const ElfW(Dyn)*>(base_ + header.p_vaddr);
     }
+    // Modulo 2^n, as the base is of an object that lies below where it was linked for.
+    const auto is_inside = [this, headers](ElfW(Addr) address) {
+      return std::ranges::any_of(headers, [&](const auto& header) {
+        return header.p_type == PT_LOAD && address - base_ - header.p_vaddr < header.p_memsz;
+      });
+    };
     for (; entry != nullptr && entry->d_tag != DT_NULL; ++entry) {
       // glibc adds the base in place; of the vDSO, and with other C libraries, nobody does.
       const auto value = entry->d_un.d_ptr;
-      const auto address = value < base_ ? base_ + value : value;
+      const auto address = is_inside(value) ? value : base_ + value;
       if (entry->d_tag == DT_SYMTAB) symbols_ = reinterpret_cast<const Symbol*>(address);
       if (entry->d_tag == DT_STRTAB) names_ = reinterpret_cast<const char*>(address);
       if (entry->d_tag == DT_GNU_HASH) hashes_ = reinterpret_cast<const std::uint32_t*>(address);

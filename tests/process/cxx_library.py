@@ -1,6 +1,8 @@
 """The shared libraries find the C++ library when an allocation fails, wherever the program has it;
 and bring none into a program that has none."""
 
+import platform
+
 import support
 
 EXHAUSTED = support.PROGRAMS / "exhausted.cpp"
@@ -13,19 +15,20 @@ LIBRARIES = [
 FLAGS = ["-std=c++17", "-O1"]
 STATIC = ["-static-libstdc++", "-static-libgcc"]
 
-# Calls run() of the plugin that it is given, and prints what is loaded.
+# Loads the plugins that it is given, calls run() of the last, and prints what is loaded.
 HOST = r"""
 #include <dlfcn.h>
 #include <stdio.h>
 int main(int argc, char** argv) {
-  if (argc == 2) {
-    void* const plugin = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
+  void* plugin = NULL;
+  for (int i = 1; i < argc; ++i) {
+    plugin = dlopen(argv[i], RTLD_NOW | RTLD_LOCAL);
     if (plugin == NULL) {
       puts(dlerror());
       return 1;
     }
-    ((void (*)(void))dlsym(plugin, "run"))();
   }
+  if (plugin != NULL) ((void (*)(void))dlsym(plugin, "run"))();
   FILE* const maps = fopen("/proc/self/maps", "r");
   char line[4352];
   while (fgets(line, sizeof line, maps) != NULL) fputs(line, stderr);
@@ -48,9 +51,9 @@ class CxxLibrary(support.TestCase):
     def build_host(self):
         return self.build("-x", "c", self.write("host.c", HOST), "-ldl", output="host")
 
-    def build_plugin(self, *flags, toolchain="g++"):
+    def build_plugin(self, *flags, toolchain="g++", output="plugin.so"):
         return self.build(*FLAGS, "-DPLUGIN", "-shared", "-fPIC", EXHAUSTED, *flags,
-                          toolchain=toolchain, output="plugin.so")
+                          toolchain=toolchain, output=output)
 
     def test_a_program_in_cpp(self):
         for toolchain in self.each_toolchain():
@@ -71,6 +74,15 @@ class CxxLibrary(support.TestCase):
         for flags in (STATIC, [*STATIC, "-Wl,-u,_ZSt17__throw_bad_allocv"]):
             with self.subTest(flags=flags):
                 self.assert_done_with_each_library(host, self.build_plugin(*flags))
+
+    def test_a_plugin_behind_another_with_the_library_in_it(self):
+        # What the other one would throw is counted there, and its new_handler is its own. It is
+        # linked for an address above all that programs have, so it lies below that.
+        flags = [*STATIC, "-Wl,-u,_ZSt17__throw_bad_allocv"]
+        if platform.machine() == "x86_64" and not support.CROSS:
+            flags.append("-Wl,-Ttext-segment=0x800000000000")
+        other = self.build_plugin(*flags, output="other.so")
+        self.assert_done_with_each_library(self.build_host(), other, self.build_plugin())
 
     def test_a_program_with_the_library_in_it(self):
         # As every program that uses a container has it.

@@ -13,6 +13,7 @@
 #ifndef SYSALLOC_CACHED_LARGE_HPP_
 #define SYSALLOC_CACHED_LARGE_HPP_
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cstddef>
@@ -86,6 +87,7 @@ class LargeBlocks {
   static bool resize(void* ptr, Layout new_layout) noexcept {
     if (Heap::map.kind(ptr) != kind_large) return false;
     Slab& slab = *Heap::map.slab(ptr);
+    if (reinterpret_cast<std::uintptr_t>(ptr) != slab.base) return false;
     const std::size_t size = page_up(new_layout.size());
     const std::size_t most = units_of(slab) * unit_size;
     if (reinterpret_cast<std::uintptr_t>(ptr) % new_layout.align() != 0) return false;
@@ -180,9 +182,11 @@ class LargeBlocks {
     const auto start = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t base = base_in(start);
     const std::uintptr_t is_at = start + slab.offset;
-    // Where it begins in its first unit may be elsewhere now.
+    // Where it begins in its first unit may be elsewhere now. In parentheses: see patience.hpp. And
+    // it may have been larger than the program said.
     if (base != is_at) {
-      std::memmove(reinterpret_cast<void*>(base), reinterpret_cast<void*>(is_at), size_before);
+      std::memmove(reinterpret_cast<void*>(base), reinterpret_cast<void*>(is_at),
+                   (std::min)(size_before, size));
     }
     const std::size_t rest = whole->size() - (base - start);
     if (!Heap::map.prepare_from(spare, Heap::backend(), base, rest)) report_out_of_reach(memory);
