@@ -14,6 +14,8 @@ LIBRARIES = [
 ]
 FLAGS = ["-std=c++17", "-O1"]
 STATIC = ["-static-libstdc++", "-static-libgcc"]
+# As every plugin has it that uses a container.
+THROWS = [*STATIC, "-Wl,-u,_ZSt17__throw_bad_allocv"]
 
 # Loads the plugins that it is given, calls run() of the last, and prints what is loaded.
 HOST = r"""
@@ -71,22 +73,21 @@ class CxxLibrary(support.TestCase):
 
     def test_a_plugin_with_the_library_in_it(self):
         host = self.build_host()
-        for flags in (STATIC, [*STATIC, "-Wl,-u,_ZSt17__throw_bad_allocv"]):
+        every = [STATIC, THROWS]
+        if platform.machine() == "x86_64" and not support.CROSS:
+            # Linked for an address above all that programs have, so it lies below that.
+            every.append([*THROWS, "-Wl,-Ttext-segment=0x800000000000"])
+        for flags in every:
             with self.subTest(flags=flags):
                 self.assert_done_with_each_library(host, self.build_plugin(*flags))
 
     def test_a_plugin_behind_another_with_the_library_in_it(self):
-        # What the other one would throw is counted there, and its new_handler is its own. It is
-        # linked for an address above all that programs have, so it lies below that.
-        flags = [*STATIC, "-Wl,-u,_ZSt17__throw_bad_allocv"]
-        if platform.machine() == "x86_64" and not support.CROSS:
-            flags.append("-Wl,-Ttext-segment=0x800000000000")
-        other = self.build_plugin(*flags, output="other.so")
+        # What the other one would throw is counted there, and its new_handler is its own.
+        other = self.build_plugin(*THROWS, output="other.so")
         self.assert_done_with_each_library(self.build_host(), other, self.build_plugin())
 
     def test_a_program_with_the_library_in_it(self):
-        # As every program that uses a container has it.
-        flags = [*STATIC, "-Wl,-u,_ZSt17__throw_bad_allocv", "-DNOTHROW_CATCHES_NOTHING"]
+        flags = [*THROWS, "-DNOTHROW_CATCHES_NOTHING"]
         for library in LIBRARIES:
             with self.subTest(library=library.name):
                 rpath = f"-Wl,-rpath,{library.parent}"
