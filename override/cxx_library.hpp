@@ -21,20 +21,16 @@
 #pragma once
 
 #include <link.h>
-#include <pthread.h>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <sysalloc/cached/os.hpp>
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/fatal.hpp>
 #include <type_traits>
-
-#if __has_include(<sys/single_threaded.h>)
-#include <sys/single_threaded.h>
-#endif
 
 #include "exports.hpp"
 
@@ -109,9 +105,7 @@ Function* find_in_process(const Wanted& wanted) noexcept {
 /// loader's.
 [[gnu::constructor(102)]] void search_before_forks() noexcept {
   const auto prepare = []() noexcept {
-#if __has_include(<sys/single_threaded.h>)
-    if (__libc_single_threaded != 0) return;
-#endif
+    if (cached::os::is_single_threaded()) return;
     wanted_handler.before_fork = search(wanted_handler);
     if (wanted_handler.before_fork == nullptr) return;
     for (Wanted* const wanted :
@@ -122,7 +116,7 @@ Function* find_in_process(const Wanted& wanted) noexcept {
   const auto child = []() noexcept {
     if (wanted_handler.before_fork != nullptr) is_child_of_threads = true;
   };
-  pthread_atfork(prepare, nullptr, child);
+  cached::os::at_fork(prepare, [] {}, child);
 }
 
 }  // namespace

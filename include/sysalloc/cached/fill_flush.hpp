@@ -7,10 +7,8 @@
 #define SYSALLOC_CACHED_FILL_FLUSH_HPP_
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
 #include <sysalloc/cached/deferred.hpp>
 #include <sysalloc/cached/report.hpp>

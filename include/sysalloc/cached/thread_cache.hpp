@@ -108,8 +108,8 @@ struct Bins {
 };
 
 struct alignas(64) ThreadCache : Bins {
-  /// The bins never hold more than this many bytes of blocks: 2 MiB with what waits, and
-  /// with the slots that most threads use.
+  /// The bins never hold more than this many bytes of blocks: 2 MiB with what waits, and with
+  /// the slots that most threads use.
   static constexpr std::size_t budget = 2 * MiB - 64 * KiB - Deferred::count * Deferred::max_size;
   /// The capacity that a class begins with, in blocks; where each has a slab to itself, one.
   static constexpr std::size_t first_capacity = 8;

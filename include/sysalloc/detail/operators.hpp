@@ -190,14 +190,10 @@ class Operators {
       return nullptr;
     }
 #else
-    void* ptr = nullptr;
     if constexpr (HasFastPath<A>) {
-      ptr = Blocks<A>::allocator().try_alloc(size);
-    } else if (size - 1 < max_size(default_new_align)) {
-      ptr = Blocks<A>::alloc(default_layout<A>(size));
+      if (void* const ptr = Blocks<A>::allocator().try_alloc(size)) [[likely]]
+        return ptr;
     }
-    if (ptr != nullptr) [[likely]]
-      return ptr;
     return allocate_no_exceptions(size, no_align);
 #endif
   }
