@@ -58,7 +58,7 @@ class Purging {
       }
       over = shard.has_free_to_grow();
     }
-    Slabs::release(shard, empties);
+    Slabs::give_spans(shard, empties);
     if (over) purge_slabs(shard, Why::to_grow);
     return true;
   }
@@ -132,7 +132,7 @@ class Purging {
           }
         }
       }
-      Slabs::release(shard, empties);
+      Slabs::give_spans(shard, empties);
     }
     const std::lock_guard lock(shard.mutex);
     shard.looked_at = c;

@@ -354,7 +354,7 @@ class Slabs {
       over = shard.has_much_free(shards_used_.load(std::memory_order_relaxed));
       hardly_used = shard.is_hardly_used();
     }
-    release(shard, empties);
+    give_spans(shard, empties);
     if (over && hardly_used) Heap::Threads::give_up_all();
     if (over) Heap::Purging::purge_slabs(shard, Heap::Purging::Why::much_free);
     return count;
@@ -470,7 +470,7 @@ class Slabs {
   }
 
   /// Gives the memory of slabs that were taken apart to the span heap.
-  static void release(Shard& shard, List& empties) noexcept {
+  static void give_spans(Shard& shard, List& empties) noexcept {
     if (empties.empty()) return;
     for (ListNode* node = empties.next; node != &empties; node = node->next) {
       forget(*static_cast<Slab*>(node));

@@ -101,7 +101,7 @@ class Threads {
       // Its pages to the system before that: the C library keeps what was freed last in each of its
       // arenas, up to several MiB.
       void* const memory = cache->memory;
-      release(memory, ThreadCache::layout().size());
+      release_pages(memory, ThreadCache::layout().size());
       Heap::backend().dealloc(memory, ThreadCache::layout());
       thread_caches_.fetch_sub(1, std::memory_order_relaxed);
     }
@@ -110,7 +110,7 @@ class Threads {
   /// Empties a cache, and gives those of its pages back to the system that few threads need.
   static void drain(ThreadCache& cache) noexcept {
     FillFlush::drain(cache);
-    cache.release_rest(release);
+    cache.release_rest(release_pages);
   }
 
   /// Drains an orphan. False when there is none.
@@ -182,7 +182,7 @@ class Threads {
 
  private:
   /// Gives the whole pages of memory that the backend gave back to the system.
-  static void release(void* memory, std::size_t size) noexcept {
+  static void release_pages(void* memory, std::size_t size) noexcept {
     if (!Heap::purges_pages) return;
     const auto begin = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t first = page_up(begin);
