@@ -200,7 +200,7 @@ class Heap {
 
   /// Is every call passed on to the backend, for a memory checker is at work? Known once started.
   static inline constinit std::atomic<bool> steps_aside{false};
-  /// Are pages given back? Not where the system's are larger than ours.
+  /// Are pages given back? Not where the system's are larger than a unit.
   static inline constinit std::atomic<bool> purges_pages{false};
   /// Does what large blocks leave go to the system, though the C library would keep it? Not where
   /// the user has told that what to keep.
@@ -252,7 +252,7 @@ class Heap {
     os::at_fork(lock_all, unlock_all, unlock_in_child);
     look_for_checkers();
     takes_huge_pages = os::wants("SYSALLOC_HUGE_PAGES");
-    purges_pages = os::real_page_size() == page_size;
+    purges_pages = os::real_page_size() <= unit_size;
     gives_back_large = !os::is_told_what_to_keep();
     Threads::start();
     // Registered before nearly everything else, so it runs after nearly everything else. Where that

@@ -75,7 +75,7 @@ class LargeBlocks {
     // glibc gives back by itself what it mapped for a block alone, as it does with all of this
     // size, but not a block that it cut out of free memory, of segments that went back to it above
     // all.
-    if (is_huge && gives_back && Heap::purges_pages) os::release(slab.base, slab.size);
+    if (is_huge && gives_back && Heap::purges_pages) os::release_within(slab.base, slab.size);
     Heap::Slabs::give_descriptor(&slab);
     Heap::backend().dealloc(memory, whole);
     if (!is_huge && gives_back) give_back(left);
@@ -94,7 +94,9 @@ class LargeBlocks {
     if (new_layout.size() <= max_class_size || size > most || size < most / 2) return false;
     const std::size_t before = slab.size;
     slab.size = size;
-    if (size < before && Heap::purges_pages) os::release(slab.base + size, before - size);
+    if (size < before && Heap::purges_pages) {
+      os::release_within(slab.base + size, before - size);
+    }
     // Modulo 2^n where it shrinks.
     bytes_.fetch_add(size - before, std::memory_order_relaxed);
     return true;

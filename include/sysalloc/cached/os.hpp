@@ -4,6 +4,7 @@
 //   real_page_size           how large a page is
 //   KeepErrno                what a deallocation leaves as it was
 //   release                  gives pages back
+//   release_within           those that lie in a piece of memory as a whole
 //   release_failed           did that ever fail?
 //   release_to_zero          gives new pages back, and tells whether they are zero from then on
 //   populate                 brings pages into residence
@@ -25,6 +26,8 @@
 #ifndef SYSALLOC_CACHED_OS_HPP_
 #define SYSALLOC_CACHED_OS_HPP_
 
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
@@ -35,6 +38,14 @@
 #endif
 
 namespace sysalloc::detail::cached::os {
+
+/// As release(), of those pages that lie within `size` bytes from `address` on as a whole.
+inline void release_within(std::uintptr_t address, std::size_t size) noexcept {
+  const std::size_t page = real_page_size();
+  const std::uintptr_t first = (address + page - 1) & ~(page - 1);
+  const std::uintptr_t end = (address + size) & ~(page - 1);
+  if (first < end) release(first, end - first);
+}
 
 /// Does the environment have a variable of that name with the value 1?
 inline bool wants(const char* name) noexcept {

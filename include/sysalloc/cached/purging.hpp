@@ -168,7 +168,9 @@ class Purging {
       const std::size_t to = (index == info.blocks ? slab.size : index * info.size) / page_size;
       if (from < to) pages |= bits(from, to - from);
     }
-    pages &= ~slab.purged;
+    // A page of the system goes as a whole or not at all.
+    pages = ~real_pages(~pages);
+    pages = real_pages(pages & ~slab.purged);
     release_runs(slab.base, pages, page_size);
     return pages;
   }

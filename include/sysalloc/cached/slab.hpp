@@ -57,6 +57,7 @@ struct List : ListNode {
   }
 };
 
+/// What a bit of Slab::purged stands for. Pages of the system may be several of these.
 inline constexpr std::size_t page_size = 4 * KiB;
 
 /// A size or an address, rounded up to whole pages. Of what is at most PTRDIFF_MAX, as every layout
@@ -70,6 +71,17 @@ inline constexpr std::size_t word_bits = 64;
 /// A word with `count` bits set (not 0) from bit `first` on.
 constexpr std::uint64_t bits(std::size_t first, std::size_t count) noexcept {
   return ~std::uint64_t{0} >> (word_bits - count) << first;
+}
+
+/// Of a bit for each page_size of units: those in `pages`, and all that are in one page of the
+/// system with them.
+inline std::uint64_t real_pages(std::uint64_t pages) noexcept {
+  const std::size_t group = os::real_page_size() / page_size;
+  if (group == 1) return pages;
+  for (std::size_t step = 1; step < group; step *= 2) pages |= pages >> step;
+  // The first bit of each group stands for it now.
+  const std::uint64_t all = bits(0, group);
+  return (pages & ~std::uint64_t{0} / all) * all;
 }
 
 /// Sets bit `index`, modulo the bits of a word. Was it set?
@@ -224,7 +236,7 @@ struct alignas(64) Slab : ListNode {
       // What is used now may be resident again.
       const std::uintptr_t from = reinterpret_cast<std::uintptr_t>(begin[-1]) - base;
       const std::uintptr_t last = reinterpret_cast<std::uintptr_t>(*end) - base + size_of_block - 1;
-      purged &= ~bits(from / page_size, last / page_size - from / page_size + 1);
+      purged &= ~real_pages(bits(from / page_size, last / page_size - from / page_size + 1));
     }
     return want;
   }

@@ -247,7 +247,7 @@ class Slabs {
       if (!shard.add_tail(tail)) return;
     }
     slab.tail = Tail::given_back;
-    os::release(slab.base + info.size, tail);
+    os::release_within(slab.base + info.size, tail);
   }
 
   /// The first few shards have one together: a program with few threads needs no more.

@@ -171,7 +171,7 @@ class SpanHeap {
         taken = whole ? segment->free : segment->dirty;
         hold(segment, taken);
       }
-      release_runs(segment->base, taken, unit_size);
+      if (Heap::purges_pages) release_runs(segment->base, taken, unit_size);
       if (!whole) {
         let_go(segment, taken);
         continue;
@@ -211,7 +211,7 @@ class SpanHeap {
         purged_instead_ += count;
         units -= count;
       }
-      release_runs(segment->base, taken, unit_size);
+      if (Heap::purges_pages) release_runs(segment->base, taken, unit_size);
       let_go(segment, taken);
     }
   }

@@ -183,11 +183,7 @@ class Threads {
  private:
   /// Gives the whole pages of memory that the backend gave back to the system.
   static void release_pages(void* memory, std::size_t size) noexcept {
-    if (!Heap::purges_pages) return;
-    const auto begin = reinterpret_cast<std::uintptr_t>(memory);
-    const std::uintptr_t first = page_up(begin);
-    const std::uintptr_t end = (begin + size) & ~(page_size - 1);
-    if (first < end) os::release(first, end - first);
+    if (Heap::purges_pages) os::release_within(reinterpret_cast<std::uintptr_t>(memory), size);
   }
 
   /// What happens to a thread's bins when it ends.
