@@ -3,8 +3,8 @@
 //
 // Part of override.cpp, in a shared library. That is glibc's way to replace malloc: the whole
 // process uses the first one that the loader finds, the C library too, and what a program does not
-// find here, as malloc_trim and mallinfo, is about what glibc itself gave out, to Cached above all
-// (the manual, "Replacing malloc").
+// find here, as mallopt and mallinfo, is about what glibc itself gave out, to Cached above all (the
+// manual, "Replacing malloc").
 //
 // Where the program itself exports a malloc, that comes first, and is what System stands for here;
 // Cached steps aside (src/process_malloc.hpp). Unless that malloc turns out to call this one, as
@@ -28,6 +28,7 @@
 
 #include "../src/c_library.hpp"
 #include "../src/process_malloc.hpp"
+#include "next.hpp"
 
 namespace {
 
@@ -82,6 +83,12 @@ constinit std::atomic<const MallocFunctions*> found_malloc{nullptr};
 SYSALLOC_COLD void see_through_own() noexcept {
   found_malloc.store(&sysalloc::detail::glibc_malloc, std::memory_order_release);
   Heap::look_for_checkers();
+}
+
+/// glibc's, from when this library is loaded: later, in the child of a fork, nobody may be asked.
+constinit std::atomic<void*> next_trim{nullptr};
+[[gnu::constructor]] void find_next_trim() noexcept {
+  static_cast<void>(sysalloc::detail::next_of("malloc_trim", next_trim));
 }
 
 /// errno as it was `before` a call that succeeded, also where a first attempt failed; and why one
@@ -220,6 +227,15 @@ SYSALLOC_EXPORT void* pvalloc(std::size_t size) noexcept {
   return allocate_aligned(size == 0 ? page : (size + page - 1) & ~(page - 1), page);
 }
 
+/// Gives back all that is free, here and in the C library, but for what other threads cache: 1, as
+/// if there were always something. Costs system calls in proportion to that. Nothing is kept for
+/// what comes next, as `pad` asks for.
+SYSALLOC_EXPORT int malloc_trim(std::size_t /*pad*/) noexcept {
+  const cached::os::KeepErrno keep;
+  heap.purge();
+  return 1;
+}
+
 /// C23's. A block that was resized may hold more than the size says, so that is not looked at.
 SYSALLOC_EXPORT void free_sized(void* ptr, std::size_t /*size*/) noexcept { free(ptr); }
 SYSALLOC_EXPORT void free_aligned_sized(void* ptr, std::size_t /*align*/,
@@ -262,5 +278,11 @@ const MallocFunctions& process_malloc() noexcept {
 }
 
 bool program_has_malloc() noexcept { return &process_malloc() != &glibc_malloc; }
+
+int trim_c_library() noexcept {
+  using Function = int(std::size_t) noexcept;
+  auto* const trim = reinterpret_cast<Function*>(next_trim.load(std::memory_order_relaxed));
+  return trim == nullptr ? 0 : trim(0);
+}
 
 }  // namespace sysalloc::detail

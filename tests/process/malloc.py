@@ -49,7 +49,7 @@ class Functions(support.TestCase):
         symbols = support.defined_symbols(SHARED, dynamic=True)
         for name in ("malloc", "free", "calloc", "realloc", "reallocarray", "aligned_alloc",
                      "posix_memalign", "memalign", "valloc", "pvalloc", "malloc_usable_size",
-                     "cfree", "free_sized", "free_aligned_sized", *support.REPLACEABLE_FORMS):
+                     "cfree", "malloc_trim", "free_sized", "free_aligned_sized", *support.REPLACEABLE_FORMS):
             with self.subTest(name=name):
                 self.assertEqual(symbols.get(name, (0, None))[1], "T")
 
@@ -496,6 +496,41 @@ int main(void) {
 """
 
 
+# What a heap of a few MiB keeps when all is free, in KiB, and what is left of that after malloc_trim;
+# what that returns, and what errno is then; and what large blocks leave in front of one that lives.
+TRIMS = r"""
+#include <errno.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static long resident(void) {
+  long pages = 0, all = 0;
+  FILE* const file = fopen("/proc/self/statm", "r");
+  if (fscanf(file, "%ld %ld", &all, &pages) != 2) exit(1);
+  fclose(file);
+  return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+int main(void) {
+  enum { count = 12 << 10 };
+  static char* blocks[count];
+  const long before = resident();
+  for (int i = 0; i < count; ++i) memset(blocks[i] = malloc(1000), 1, 1000);
+  for (int i = 0; i < count; ++i) free(blocks[i]);
+  const long idle = resident() - before;
+  errno = 7;
+  const int trimmed = malloc_trim(0);
+  const int number = errno;
+  printf("%ld %ld %d %d ", idle, resident() - before, trimmed, number);
+  for (int i = 0; i < 200; ++i) memset(blocks[i] = malloc(1100000), 1, 1100000);
+  for (int i = 0; i < 199; ++i) free(blocks[i]);
+  printf("%ld\n", resident() - before);
+  return 0;
+}
+"""
+
+
 class Programs(support.TestCase):
     def setUp(self):
         super().setUp()
@@ -557,6 +592,15 @@ class Programs(support.TestCase):
     def test_a_block_that_grows_bit_by_bit_is_copied_seldom(self):
         # By a quarter at a time it is 32 times as large after 16.
         self.assertLessEqual(int(self.check([self.c_program(GROWS)], env=self.env).stdout), 17)
+
+    def test_malloc_trim_gives_back_what_is_free(self):
+        output = self.check([self.c_program(TRIMS)], env=self.env).stdout
+        idle, left, trimmed, number, of_large = map(int, output.split())
+        self.assertGreater(idle, 8192, output)
+        self.assertLess(left, 2048, output)
+        self.assertEqual((trimmed, number), (1, 7), output)
+        # By itself, when most of these are free.
+        self.assertLess(of_large, 80 * 1024, output)
 
     def test_no_thread_is_cancelled_in_free(self):
         result = self.check([self.c_program(CANCELLED)], env=self.env)

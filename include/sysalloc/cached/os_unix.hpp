@@ -41,6 +41,9 @@ namespace sysalloc::detail {
 /// of its own, which comes first?
 __attribute__((weak)) bool program_has_malloc() noexcept;
 
+/// Defined there, too, which has a malloc_trim of its own: the C library's.
+__attribute__((weak)) int trim_c_library() noexcept;
+
 }  // namespace sysalloc::detail
 
 namespace sysalloc::detail::cached::os {
@@ -146,7 +149,7 @@ inline bool is_told_what_to_keep() noexcept {
 /// blocks may be there.
 inline void release_freed() noexcept {
 #if defined(__GLIBC__)
-  malloc_trim(0);
+  static_cast<void>(&trim_c_library != nullptr ? trim_c_library() : malloc_trim(0));
 #endif
 }
 
