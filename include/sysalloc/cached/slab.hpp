@@ -77,7 +77,7 @@ constexpr std::uint64_t bits(std::size_t first, std::size_t count) noexcept {
 /// system with them.
 inline std::uint64_t real_pages(std::uint64_t pages) noexcept {
   const std::size_t group = os::real_page_size() / page_size;
-  if (group == 1) return pages;
+  if (group <= 1) return pages;
   for (std::size_t step = 1; step < group; step *= 2) pages |= pages >> step;
   // The first bit of each group stands for it now.
   const std::uint64_t all = bits(0, group);
