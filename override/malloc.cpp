@@ -196,12 +196,6 @@ SYSALLOC_EXPORT void* reallocarray(void* ptr, std::size_t count, std::size_t siz
   return product(count, size, bytes) ? realloc(ptr, bytes) : nullptr;
 }
 
-/// Any power of two; the size need not be a multiple of it.
-SYSALLOC_EXPORT void* aligned_alloc(std::size_t align, std::size_t size) noexcept {
-  if (!sysalloc::detail::is_power_of_two(align)) return invalid();
-  return allocate_aligned(size, align);
-}
-
 SYSALLOC_EXPORT int posix_memalign(void** ptr, std::size_t align, std::size_t size) noexcept {
   if (!sysalloc::detail::is_power_of_two(align) || align % sizeof(void*) != 0) return EINVAL;
   void* const block = allocate_aligned(size, align);
@@ -214,6 +208,11 @@ SYSALLOC_EXPORT int posix_memalign(void** ptr, std::size_t align, std::size_t si
 SYSALLOC_EXPORT void* memalign(std::size_t align, std::size_t size) noexcept {
   if (align > std::size_t{PTRDIFF_MAX} + 1) return invalid();
   return allocate_aligned(size, std::bit_ceil(align));
+}
+
+/// As that, as in glibc up to 2.37; the size need not be a multiple of the alignment.
+SYSALLOC_EXPORT void* aligned_alloc(std::size_t align, std::size_t size) noexcept {
+  return memalign(align, size);
 }
 
 SYSALLOC_EXPORT void* valloc(std::size_t size) noexcept {

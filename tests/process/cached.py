@@ -351,6 +351,75 @@ class MallocBeside(support.TestCase):
 
 
 # A library that has Cached for itself, in a host that closes it while a thread lives that used it.
+# Takes all that is there in large pieces and then, from what is left between these, small ones:
+# prints how many of these it got, of each of a few alignments and sizes. Then all is there again.
+REMNANTS = r"""
+#include <sys/resource.h>
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+#include <new>
+struct Block { Block* next; };
+template <std::size_t size, std::size_t align = 16> struct All {
+  Block* first = nullptr;
+  bool take() {
+    void* const ptr = operator new(size, std::align_val_t(align), std::nothrow);
+    if (ptr == nullptr) return false;
+    std::memset(ptr, 1, size);
+    first = new (ptr) Block{first};
+    return true;
+  }
+  int take_all() {
+    int count = 0;
+    while (take()) ++count;
+    return count;
+  }
+  void give(bool with_size) {
+    while (first != nullptr) {
+      Block* const block = first;
+      first = block->next;
+      if (with_size) operator delete(block, size, std::align_val_t(align));
+      else operator delete(block, std::align_val_t(align));
+    }
+  }
+};
+int main() {
+  All<2300000> large;
+  All<900000> middle;
+  All<3000, 512> few;
+  All<64> small;
+  const rlimit limit = {100 << 20, 100 << 20};
+  setrlimit(RLIMIT_AS, &limit);
+  for (int round = 0; round < 4; ++round) {
+    large.take_all();
+    middle.take_all();
+    int aligned = 0;
+    while (aligned < 20 && few.take()) ++aligned;
+    std::printf("%d %d\n", aligned, small.take_all());
+    small.give(round % 2 == 0);
+    few.give(round % 2 == 0);
+    middle.give(true);
+    large.give(true);
+  }
+  return 0;
+}
+"""
+
+
+class Remnants(support.TestCase):
+    def test_are_served(self):
+        program = self.build("-std=c++17", "-O1", self.write("remnants.cpp", REMNANTS))
+        libraries = [support.CACHED_SHARED, support.MALLOC_SHARED]
+        for library in filter(lambda library: library.exists(), libraries):
+            with self.subTest(library=library.name):
+                result = self.check([program], env=support.environment(LD_PRELOAD=str(library)))
+                for line in result.stdout.splitlines():
+                    aligned, small = map(int, line.split())
+                    self.assertEqual(aligned, 20, support.describe(result))
+                    self.assertGreater(small, 100, support.describe(result))
+                self.assertEqual(len(result.stdout.splitlines()), 4)
+
+
 LIBRARY = r"""
 struct Node { Node* next; char data[40]; };
 extern "C" __attribute__((visibility("default"))) void use() {

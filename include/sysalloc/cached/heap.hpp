@@ -73,9 +73,11 @@ class Heap {
     assert(layout.size() != 0 && "Cached::alloc: size zero");
     const SizeClass c = class_of(layout);
     if (c == 0) return Large::alloc(layout);
-    if (ThreadCache* const cache = Threads::attach()) return FillFlush::take(*cache, c, is_zero);
-    if (steps_aside) return backend().alloc(layout);
-    return Slabs::take_block(0, c);
+    ThreadCache* const cache = Threads::attach();
+    if (cache == nullptr && steps_aside) return backend().alloc(layout);
+    void* const ptr =
+        cache != nullptr ? FillFlush::take(*cache, c, is_zero) : Slabs::take_block(0, c);
+    return ptr != nullptr ? ptr : alloc_foreign(layout);
   }
 
   /// Frees what try_dealloc could not: the bin is full, or `ptr` is null, a large block, a block
@@ -215,7 +217,16 @@ class Heap {
   /// block. Then it shall hear of one: twice what the heap serves by itself, so that it keeps what
   /// is a little larger, too, and is asked for this block also where malloc is the heap's own.
   static void note_segment() noexcept {
+    refusals_.store(0, std::memory_order_relaxed);
     if (!has_segment_.exchange(true)) os::expect_large_blocks(2 * max_class_size);
+  }
+
+  /// Is a segment, of which the backend has none, to be asked for again? Each time, but where
+  /// blocks can do without one (alloc_foreign): to empty everything for each of these would take
+  /// long.
+  [[nodiscard]] static bool shall_ask_again() noexcept {
+    return !HasDeallocUnsized<Backend> ||
+           refusals_.fetch_add(1, std::memory_order_relaxed) % 256 == 0;
   }
 
   static void note_wrong_size() noexcept { wrong_sizes_.fetch_add(1, std::memory_order_relaxed); }
@@ -236,6 +247,17 @@ class Heap {
   }
 
  private:
+  /// Where the backend has no segment it may have a block. Only where that is freed as what is
+  /// foreign, whoever does so.
+  SYSALLOC_COLD SYSALLOC_NOINLINE static void* alloc_foreign(Layout layout) noexcept {
+    if constexpr (HasDeallocUnsized<Backend>) {
+      void* const ptr = backend().alloc(layout);
+      return ptr != nullptr ? ptr : ask_again([&] { return backend().alloc(layout); });
+    } else {
+      return nullptr;
+    }
+  }
+
   static void dealloc_foreign(void* ptr, std::size_t size, std::size_t align) noexcept {
     if constexpr (HasDeallocUnsized<Backend>) {
       backend().dealloc_unsized(ptr, align);
@@ -304,6 +326,7 @@ class Heap {
   // go on with what it did when the handler returns.
   static inline constinit std::atomic<bool> forks_alone_{false};
   static inline constinit std::atomic<bool> has_segment_{false};
+  static inline constinit std::atomic<std::uint32_t> refusals_{0};  // of segments, in a row
   static inline constinit std::atomic<std::size_t> wrong_sizes_{0};
 };
 

@@ -60,7 +60,7 @@ class Slabs {
       will_fill = shard.will_fill(c);
     } while (Heap::Threads::drain_orphan());
     Slab* slab = new_slab(describe(spare, shard_index, c), is_zero);
-    if (slab == nullptr) {
+    if (slab == nullptr && Heap::shall_ask_again()) {
       slab = Heap::ask_again([&] { return new_slab(take_descriptor(shard_index, c), is_zero); });
     }
     if (slab == nullptr) {

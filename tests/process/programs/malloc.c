@@ -147,6 +147,11 @@ static void check_aligned(void) {
   void* const odd = memalign(48, 100);
   check_block(odd, 100, 64);
   free(odd);
+#if !__GLIBC_PREREQ(2, 38)
+  void* const other = aligned_alloc(48, 100);
+  check_block(other, 100, 64);
+  free(other);
+#endif
 }
 
 static void expect_no_memory(void* ptr, const char* what) {
