@@ -49,7 +49,8 @@ class Functions(support.TestCase):
         symbols = support.defined_symbols(SHARED, dynamic=True)
         for name in ("malloc", "free", "calloc", "realloc", "reallocarray", "aligned_alloc",
                      "posix_memalign", "memalign", "valloc", "pvalloc", "malloc_usable_size",
-                     "cfree", "malloc_trim", "free_sized", "free_aligned_sized", *support.REPLACEABLE_FORMS):
+                     "cfree", "malloc_trim", "free_sized", "free_aligned_sized",
+                     *support.REPLACEABLE_FORMS):
             with self.subTest(name=name):
                 self.assertEqual(symbols.get(name, (0, None))[1], "T")
 
@@ -90,17 +91,11 @@ int main() {
 }
 """
 
-# Threads that come and go, each of which does what run() says, after prepare(). Prints by how many
-# KiB the program grew after the first of them.
-THREADS = r"""
-#include <dlfcn.h>
-#include <pthread.h>
+# What of the program is in memory, in KiB.
+RESIDENT = r"""
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-static void prepare(void);
-static void* run(void* unused);
 static long resident(void) {
   long size = 0, pages = 0;
   FILE* const file = fopen("/proc/self/statm", "r");
@@ -108,6 +103,16 @@ static long resident(void) {
   fclose(file);
   return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
+"""
+
+# Threads that come and go, each of which does what run() says, after prepare(). Prints by how many
+# KiB the program grew after the first of them.
+THREADS = RESIDENT + r"""
+#include <dlfcn.h>
+#include <pthread.h>
+#include <string.h>
+static void prepare(void);
+static void* run(void* unused);
 static void round_of(int count) {
   for (int i = 0; i < count; ++i) {
     pthread_t threads[4];
@@ -498,20 +503,10 @@ int main(void) {
 
 # What a heap of a few MiB keeps when all is free, in KiB, and what is left of that after malloc_trim;
 # what that returns, and what errno is then; and what large blocks leave in front of one that lives.
-TRIMS = r"""
+TRIMS = RESIDENT + r"""
 #include <errno.h>
 #include <malloc.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-static long resident(void) {
-  long pages = 0, all = 0;
-  FILE* const file = fopen("/proc/self/statm", "r");
-  if (fscanf(file, "%ld %ld", &all, &pages) != 2) exit(1);
-  fclose(file);
-  return pages * (sysconf(_SC_PAGESIZE) / 1024);
-}
 int main(void) {
   enum { count = 12 << 10 };
   static char* blocks[count];

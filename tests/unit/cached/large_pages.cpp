@@ -15,6 +15,7 @@
 #include <sysalloc/cached.hpp>
 #include <vector>
 
+#include "../support/bytes.hpp"
 #include "support.hpp"
 
 namespace {
@@ -84,11 +85,6 @@ bool is_intact(const Block& block) { return tests::holds_words(block.ptr, block.
 
 void drop(const Block& block) { Heap{}.dealloc(block.ptr, layout(block.size)); }
 
-bool is_zero(const void* ptr, std::size_t size) {
-  const auto* const bytes = static_cast<const unsigned char*>(ptr);
-  return std::all_of(bytes, bytes + size, [](unsigned char byte) { return byte == 0; });
-}
-
 /// What a heap of 64 KiB units can give back.
 bool goes_back() { return page_size() <= 64 * KiB; }
 
@@ -131,7 +127,7 @@ void free_between() {
     for (std::size_t i = 0; i < total / 4 / size; ++i) {
       zeroed.push_back(Heap{}.alloc_zeroed(layout(size)));
       REQUIRE(zeroed.back() != nullptr);
-      if (!is_zero(zeroed.back(), size)) FAIL_CHECK("not zero");
+      if (!tests::is_zero(zeroed.back(), size)) FAIL_CHECK("not zero");
     }
     CHECK(std::ranges::all_of(kept, is_intact));
     for (void* const ptr : zeroed) Heap{}.dealloc(ptr, layout(size));
