@@ -15,7 +15,8 @@
 // All state is constant-initialised and never destroyed, so the heap serves before main and after
 // it.
 //
-// Locks: one for the registry of threads, for each shard, for each span heap, and for the metadata.
+// Locks: one for the registry of threads, for each shard, for each span heap, for the metadata, and
+// for large blocks.
 // None is taken while another is held, but in the fork handler, which takes all of them in that
 // order; and none is held while the backend or the system is called.
 //
@@ -298,10 +299,12 @@ class Heap {
     if (forks_alone_) return;
     Threads::lock_for_fork();
     Slabs::lock_for_fork();
+    Large::mutex.lock_for_fork();
   }
 
   SYSALLOC_COLD static void unlock_all() noexcept {
     if (forks_alone_) return;
+    Large::mutex.unlock_after_fork();
     Slabs::unlock_after_fork();
     Threads::unlock_after_fork();
   }

@@ -19,9 +19,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <mutex>
+#include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/page_map.hpp>
 #include <sysalloc/cached/report.hpp>
+#include <sysalloc/cached/rhythm.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
 #include <sysalloc/detail/compiler.hpp>
@@ -69,8 +72,9 @@ class LargeBlocks {
     // Before the others may get the memory.
     withdraw(slab);
     bytes_.fetch_sub(slab.size, std::memory_order_relaxed);
-    const std::size_t left = forget(slab.asked);
-    const bool is_huge = slab.asked >= huge_size;
+    const std::size_t asked = slab.asked;
+    const std::size_t left = forget(asked);
+    const bool is_huge = asked >= huge_size;
     const bool gives_back = Heap::gives_back_large;
     // glibc gives back by itself what it mapped for a block alone, as it does with all of this
     // size, but not a block that it cut out of free memory, of segments that went back to it above
@@ -78,7 +82,7 @@ class LargeBlocks {
     if (is_huge && gives_back && Heap::purges_pages) os::release_within(slab.base, slab.size);
     Heap::Slabs::give_descriptor(&slab);
     Heap::backend().dealloc(memory, whole);
-    if (!is_huge && gives_back) give_back(left);
+    if (!is_huge && gives_back && !keeps(left, asked)) give_back(left);
   }
 
   /// Makes a block that is of `new_layout` where it is, of what is there: to grow it takes the room
@@ -136,10 +140,17 @@ class LargeBlocks {
            mark_before(ptr) == mark_of(ptr);
   }
 
+  /// Gives back what was kept for a rhythm that is over.
+  static void look_at_rhythm() noexcept {
+    if (rhythm_.is_over()) static_cast<void>(keeps(kept_.load(std::memory_order_relaxed), 0));
+  }
+
   /// Of all that live.
   static std::size_t bytes() noexcept { return bytes_.load(std::memory_order_relaxed); }
   /// What they take of the backend's memory.
   static std::size_t mapped() noexcept { return mapped_.load(std::memory_order_relaxed); }
+
+  static inline constinit Mutex mutex{};
 
  private:
   /// A block of `size` bytes in what the backend gives for `whole`, and what describes it; nullptr
@@ -243,12 +254,35 @@ class LargeBlocks {
     if (size >= huge_size) return;
     const std::size_t most = kept_.fetch_add(size, std::memory_order_relaxed) + size;
     if (most > peak_.load(std::memory_order_relaxed)) peak_.store(most, std::memory_order_relaxed);
+    if (!Heap::gives_back_large) return;
+    {
+      const std::lock_guard lock(mutex);
+      rhythm_.rose(most);
+    }
+    const std::size_t kept = rhythm_.kept();
+    if (kept <= told_.load(std::memory_order_relaxed)) return;
+    told_.store(kept, std::memory_order_relaxed);
+    os::keep_freed(kept);
   }
   /// It has them back. Returns what is left of those that it may keep.
   static std::size_t forget(std::size_t size) noexcept {
     mapped_.fetch_sub(size, std::memory_order_relaxed);
     if (size >= huge_size) return kept_.load(std::memory_order_relaxed);
     return kept_.fetch_sub(size, std::memory_order_relaxed) - size;
+  }
+
+  /// Of such blocks `size` bytes were freed, and `left` are. Do they come and go in a rhythm?
+  static bool keeps(std::size_t left, std::size_t size) noexcept {
+    const bool ends = [left, size] {
+      const std::lock_guard lock(mutex);
+      return rhythm_.fell(left, size);
+    }();
+    if (ends) {
+      told_.store(0, std::memory_order_relaxed);
+      os::keep_freed(idle_size);
+      os::release_freed();
+    }
+    return rhythm_.kept() != 0;
   }
 
   /// `left` bytes are in such blocks, which are not huge. When that is half of what was, has the C
@@ -284,6 +318,8 @@ class LargeBlocks {
     return ~reinterpret_cast<std::uintptr_t>(ptr) ^ (std::uintptr_t{0xdeadf} << 8);
   }
 
+  static inline constinit Rhythm rhythm_{};
+  static inline constinit std::atomic<std::size_t> told_{0};  // the C library, of what it may keep
   static inline constinit std::atomic<std::size_t> bytes_{0};
   static inline constinit std::atomic<std::size_t> mapped_{0};
   static inline constinit std::atomic<std::size_t> kept_{0};  // of that, what is not huge

@@ -2,6 +2,7 @@
 // functions and types in the same order.
 //
 //   real_page_size           how large a page is
+//   milliseconds             a clock
 //   KeepErrno                what a deallocation leaves as it was
 //   release                  gives pages back
 //   release_within           those that lie in a piece of memory as a whole
@@ -13,6 +14,7 @@
 //   is_told_what_to_keep     whether the user has said what the C library keeps
 //   release_freed            has the C library give back what it keeps
 //   expect_large_blocks      has it keep more
+//   keep_freed               has it keep as much as that
 //   is_mapped                whether an address may be read
 //   must_step_aside          whether somebody else has to see every block
 //   Lock                     for a critical section

@@ -5,8 +5,10 @@
 
 #include <pthread.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -14,6 +16,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
+#include <limits>
 
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -51,6 +54,20 @@ namespace sysalloc::detail::cached::os {
 /// The size of a page of memory, in bytes.
 inline std::size_t real_page_size() noexcept {
   return static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
+
+/// A clock that wraps, in steps of a few milliseconds, since that costs no system call on Linux
+/// (CLOCK_MONOTONIC_COARSE in clock_gettime(2)).
+inline std::uint32_t milliseconds() noexcept {
+#if defined(CLOCK_MONOTONIC_COARSE)
+  constexpr clockid_t clock = CLOCK_MONOTONIC_COARSE;
+#else
+  constexpr clockid_t clock = CLOCK_MONOTONIC;
+#endif
+  timespec now{};
+  clock_gettime(clock, &now);
+  return static_cast<std::uint32_t>(now.tv_sec) * 1000 +
+         static_cast<std::uint32_t>(now.tv_nsec / 1'000'000);
 }
 
 /// errno stays what it is: of operator delete nobody expects that it changes it, and free() may
@@ -167,6 +184,19 @@ inline void expect_large_blocks([[maybe_unused]] std::size_t size) noexcept {
   // Or else compilers see that nothing is done with it.
   void* volatile block = std::malloc(size < most ? size : most);
   std::free(block);
+#endif
+}
+
+/// Has the C library keep `size` bytes of what was freed to it, or as much as glibc ever does by
+/// itself if that is more, and of blocks that are as large as it ever keeps (mallopt(3),
+/// M_TRIM_THRESHOLD and M_MMAP_THRESHOLD). From then on glibc goes by that, and no more by what it
+/// hears of.
+inline void keep_freed([[maybe_unused]] std::size_t size) noexcept {
+#if defined(__GLIBC__)
+  constexpr int most_mapped = sizeof(void*) == 8 ? 32 << 20 : 512 << 10;
+  constexpr std::size_t most = std::numeric_limits<int>::max();
+  mallopt(M_MMAP_THRESHOLD, most_mapped);
+  mallopt(M_TRIM_THRESHOLD, static_cast<int>(std::clamp(size, std::size_t{2} * most_mapped, most)));
 #endif
 }
 

@@ -20,6 +20,9 @@ namespace sysalloc::detail::cached::os {
 /// The size of a page of memory, in bytes.
 [[nodiscard]] std::size_t real_page_size() noexcept;
 
+/// A clock that wraps, in steps of some milliseconds.
+[[nodiscard]] std::uint32_t milliseconds() noexcept;
+
 /// Nothing to keep: none of these functions changes errno, nor do those of the heap of the process.
 struct [[maybe_unused]] KeepErrno {};
 
@@ -51,6 +54,7 @@ inline void release_freed() noexcept {}
 
 /// Lets the C library know that the program has blocks of a size. What HeapFree keeps is its own.
 inline void expect_large_blocks(std::size_t /*size*/) noexcept {}
+inline void keep_freed(std::size_t /*size*/) noexcept {}
 
 /// Is there memory at `address`? Costs a system call.
 [[nodiscard]] bool is_mapped(std::uintptr_t address) noexcept;

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/patience.hpp>
+#include <sysalloc/cached/rhythm.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slab.hpp>
 #include <utility>
@@ -58,6 +59,7 @@ struct alignas(64) Shard {
   SizeClass looked_at = 0;       // the class that was looked at last for free pages
   Patience patience;
   Patience tail_patience;
+  Rhythm rhythm;
 
   std::size_t threads = 0;  // that take from here; guarded by the lock of the registry
 
@@ -75,6 +77,7 @@ struct alignas(64) Shard {
       if (slab->free(info) == 0) slab->unlink();
     }
     forget_free(c, got, 0);
+    rhythm.rose(used_bytes());
     return got;
   }
 
@@ -179,9 +182,10 @@ struct alignas(64) Shard {
   }
 
   /// How much of that because it was wanted again before: all shards together as much as one alone,
-  /// but for the first, whose thread mostly waits where there are many.
+  /// but for the first, whose thread mostly waits where there are many. And what comes and goes in
+  /// a rhythm.
   [[nodiscard]] std::size_t learned(std::size_t shards) const noexcept {
-    return patience.learned() / ((std::max)(shards, std::size_t{2}) - 1);
+    return patience.learned() / ((std::max)(shards, std::size_t{2}) - 1) + rhythm.kept();
   }
 
   /// Notes that `gave` bytes of pages were given back because much was free.

@@ -83,6 +83,7 @@ class Slabs {
     if (slab->free(info) != 0) shard.partial[c].push_front(slab);
     shard.note_free(c, slab->free(info));
     shard.purged_bytes += slab->purged_bytes();
+    shard.rhythm.rose(shard.used_bytes());
     return got;
   }
 
@@ -252,7 +253,18 @@ class Slabs {
 
   /// The first few shards have one together: a program with few threads needs no more.
   static SpanHeap& spans_of(std::size_t shard_index) noexcept {
-    return span_heaps_[shard_index * span_heaps_.size() / shard_count];
+    return span_heaps_[shard_index / shards_together];
+  }
+
+  /// Gives slabs that were taken apart to a span heap, of which more may lie idle where that comes
+  /// and goes in a rhythm.
+  static void give(SpanHeap& spans, const List& slabs) noexcept {
+    const auto first = static_cast<std::size_t>(&spans - span_heaps_.data()) * shards_together;
+    std::size_t kept = 0;
+    for (const Shard& shard : std::span(shards_).subspan(first, shards_together)) {
+      kept += shard.rhythm.kept();
+    }
+    spans.give(slabs, kept);
   }
 
   /// What take_descriptor() gives, made of `spare` if there is one.
@@ -344,17 +356,23 @@ class Slabs {
   /// Puts those into their slabs that are of the same shard as the first, and moves the others to
   /// the front. Returns how many these are.
   static std::size_t put_some(void** blocks, std::size_t count, SizeClass c) noexcept {
-    Shard& shard = shards_[slab_of(blocks[0], c)->shard()];
+    const std::size_t index = slab_of(blocks[0], c)->shard();
+    Shard& shard = shards_[index];
     List empties;
     bool over = false;
     bool hardly_used = false;
+    bool stopped = false;
     {
       const std::lock_guard lock(shard.mutex);
+      const std::size_t used = shard.used_bytes();
       count = put_into(shard, c, blocks, count, empties);
+      stopped = shard.rhythm.fell(shard.used_bytes(), used - shard.used_bytes());
       over = shard.has_much_free(shards_used_.load(std::memory_order_relaxed));
       hardly_used = shard.is_hardly_used();
     }
     give_spans(shard, empties);
+    if (stopped) give(spans_of(index), {});
+    Heap::Large::look_at_rhythm();
     if (over && hardly_used) Heap::Threads::give_up_all();
     if (over) Heap::Purging::purge_slabs(shard, Heap::Purging::Why::much_free);
     return count;
@@ -475,7 +493,7 @@ class Slabs {
     for (ListNode* node = empties.next; node != &empties; node = node->next) {
       forget(*static_cast<Slab*>(node));
     }
-    spans_of(static_cast<Slab*>(empties.next)->shard()).give(empties);
+    give(spans_of(static_cast<Slab*>(empties.next)->shard()), empties);
     const std::lock_guard lock(shard.mutex);
     while (!empties.empty()) {
       auto* const slab = static_cast<Slab*>(empties.next);
@@ -486,7 +504,9 @@ class Slabs {
 
   // The first is that of the program's first threads, often its only ones. What may lie idle in it
   // is more than 64 MiB, after which the interpreter of R collects what it has no use for.
-  static inline constinit std::array<SpanHeap, 8> span_heaps_{SpanHeap(
+  static constexpr std::size_t span_heap_count = 8;
+  static constexpr std::size_t shards_together = shard_count / span_heap_count;
+  static inline constinit std::array<SpanHeap, span_heap_count> span_heaps_{SpanHeap(
       {.small = 16 * MiB / unit_size, .most = 80 * MiB / unit_size, .large = 4 * MiB / unit_size})};
   static inline constinit Metadata metadata_{};
   static inline constinit std::array<Shard, shard_count> shards_{};

@@ -127,12 +127,13 @@ class SpanHeap {
   }
 
   /// Takes the units of slabs that are of this heap back, under one lock, and gives memory to the
-  /// system if that is now too much.
-  void give(const List& slabs) noexcept {
+  /// system if that is now too much. Of it `more` bytes are not.
+  void give(const List& slabs, std::size_t more) noexcept {
     std::size_t keep = 0;
     {
       const std::lock_guard lock(mutex);
-      for (const ListNode* node = slabs.next; node != &slabs; node = node->next) {
+      for (const ListNode* node = slabs.next; node != nullptr && node != &slabs;
+           node = node->next) {
         const Slab& slab = *static_cast<const Slab*>(node);
         const std::size_t units = slab.size / unit_size;
         const std::size_t first = (slab.base - slab.segment->base) / unit_size;
@@ -144,8 +145,8 @@ class SpanHeap {
         relink(slab.segment);
       }
       const std::size_t limit = dirty_limit();
-      if (dirty_units_ <= limit) return;
-      keep = (limit + patience_.learned()) / 2;
+      if (dirty_units_ <= limit + more / unit_size) return;
+      keep = (limit + patience_.learned()) / 2 + more / unit_size;
       patience_.gave(dirty_units_ - keep, bounds());
     }
     purge(keep);

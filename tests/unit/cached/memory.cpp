@@ -26,6 +26,30 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <time.h>
+
+#include <cerrno>
+#endif
+
+namespace {
+
+// The clock that the heap looks at stands still, but for what a case lets pass.
+std::atomic<int> seconds_passed{0};
+
+}  // namespace
+
+// ThreadSanitizer calls it before the program is ready for that; there nothing is measured.
+#if defined(__linux__) && !defined(__SANITIZE_THREAD__)
+extern "C" int clock_gettime(clockid_t clock, timespec* now) noexcept {
+  if (clock != CLOCK_MONOTONIC_COARSE) {
+    return static_cast<int>(syscall(SYS_clock_gettime, clock, now));
+  }
+  *now = {.tv_sec = 1 + seconds_passed, .tv_nsec = 0};
+  return 0;
+}
+#endif
 
 namespace {
 
@@ -135,11 +159,12 @@ class Blocks {
 std::size_t grown(std::size_t begin) { return std::max(resident(), begin) - begin; }
 
 // Page faults of building a heap of `bytes` in blocks that `add` adds one of, the first time and
-// the last of `rounds`; all of it is freed in between.
-template <class Add>
-std::pair<long, long> faults_of_building(std::size_t bytes, int rounds, Add add) {
+// the last of `rounds`; all of it is freed in between, and `between` is called then.
+template <class Add, class Between = void (*)()>
+std::pair<long, long> faults_of_building(
+    std::size_t bytes, int rounds, Add add, Between between = [] {}) {
   tests::Random random(tests::seed());
-  Blocks blocks(bytes / 100);
+  Blocks blocks(bytes / 1000);
   long first = 0;
   long last = 0;
   for (int round = 0; round < rounds; ++round) {
@@ -148,6 +173,7 @@ std::pair<long, long> faults_of_building(std::size_t bytes, int rounds, Add add)
     last = tests::page_faults() - before;
     if (round == 0) first = last;
     blocks.shrink_to(0, random);
+    between();
   }
   MESSAGE("page faults of the first time: ", first, ", of the last: ", last);
   CHECK(first >= static_cast<long>(bytes / 4096 / 2));
@@ -194,6 +220,86 @@ TEST_CASE("so do blocks that share slabs, and are freed in any order") {
     return blocks.add(16 + random() % 20'000);
   });
   CHECK(last <= first / 4);
+}
+
+namespace {
+
+constexpr std::size_t batch_bytes = 200 * MiB;
+
+bool add_to_batch(Blocks& blocks, tests::Random& random) {
+  return blocks.add(tests::log_uniform(random, 16, 65536));
+}
+
+// What the process has more than `begin` when seconds have passed in which nothing happened, and a
+// little happens then.
+std::size_t left_later(std::size_t begin) {
+  seconds_passed += 2;
+  Blocks few(10'000);
+  tests::Random random(tests::seed());
+  while (few.live() < 2 * MiB) REQUIRE(few.add(1000));
+  few.shrink_to(0, random);
+  return grown(begin);
+}
+
+}  // namespace
+
+TEST_CASE("a batch of any size that soon comes again stays resident, for as long as it does") {
+  if (!can_measure()) return;
+  const std::size_t begin = resident();
+  std::array<std::size_t, 7> kept{};
+  std::size_t round = 0;
+  const auto [first, last] = faults_of_building(batch_bytes, kept.size(), add_to_batch,
+                                                [&] { kept[round++] = grown(begin); });
+  MESSAGE("MiB kept: ", kept[0] / MiB, ", ", kept[3] / MiB, ", ", kept[4] / MiB);
+  // That it is a rhythm shows when it came again for the fourth time.
+  CHECK(kept[0] <= batch_bytes / 10);
+  CHECK(kept[3] <= batch_bytes / 2);
+  CHECK(kept[4] >= batch_bytes / 2);
+  CHECK(last <= first / 16);
+
+  const std::size_t left = left_later(begin);
+  MESSAGE("MiB left: ", left / MiB);
+  CHECK(left <= batch_bytes / 5);
+}
+
+TEST_CASE("so do large blocks that soon come again") {
+  if (!can_measure()) return;
+  if (sizeof(void*) < 8) {
+    tests::not_checked("large blocks that soon come again", "glibc maps each for itself there");
+    return;
+  }
+  for (const std::size_t bytes : {12 * MiB, batch_bytes}) {
+    const std::size_t begin = resident();
+    const auto [first, last] = faults_of_building(bytes, 8, [](Blocks& blocks, auto& random) {
+      return blocks.add(3 * MiB / 2 + random() % (5 * MiB / 2));
+    });
+    CHECK(last <= first / 16);
+    const std::size_t kept = grown(begin);
+    const std::size_t left = left_later(begin);
+    MESSAGE("MiB kept: ", kept / MiB, ", later: ", left / MiB);
+    CHECK(kept >= bytes / 2);
+    CHECK(left <= bytes / 4);
+  }
+}
+
+TEST_CASE("one that comes again later does not") {
+  if (!can_measure()) return;
+  const std::size_t begin = resident();
+  const auto [first, last] =
+      faults_of_building(batch_bytes, 7, add_to_batch, [] { seconds_passed += 2; });
+  CHECK(last >= first / 4);
+  CHECK(grown(begin) <= batch_bytes / 2);
+}
+
+TEST_CASE("of what is more than twice as much, no more stays than otherwise") {
+  if (!can_measure()) return;
+  const std::size_t begin = resident();
+  const auto [first, last] = faults_of_building(batch_bytes / 2, 7, add_to_batch);
+  CHECK(last <= first / 16);
+  faults_of_building(2 * batch_bytes, 1, add_to_batch);
+  const std::size_t left = grown(begin);
+  MESSAGE("MiB left: ", left / MiB);
+  CHECK(left <= 2 * batch_bytes / 10);
 }
 
 namespace {
