@@ -35,6 +35,8 @@ class LastError {
 
 }  // namespace
 
+SYSALLOC_SHARED_DEFINITION std::uint32_t milliseconds() noexcept { return GetTickCount(); }
+
 SYSALLOC_SHARED_DEFINITION std::size_t real_page_size() noexcept {
   SYSTEM_INFO info;
   GetSystemInfo(&info);

@@ -20,7 +20,7 @@ namespace sysalloc::detail::cached::os {
 /// The size of a page of memory, in bytes.
 [[nodiscard]] std::size_t real_page_size() noexcept;
 
-/// A clock that wraps, in steps of some milliseconds.
+/// A clock that wraps, in steps of some milliseconds (GetTickCount).
 [[nodiscard]] std::uint32_t milliseconds() noexcept;
 
 /// Nothing to keep: none of these functions changes errno, nor do those of the heap of the process.

@@ -127,7 +127,7 @@ class SpanHeap {
   }
 
   /// Takes the units of slabs that are of this heap back, under one lock, and gives memory to the
-  /// system if that is now too much. Of it `more` bytes are not.
+  /// system if that is now too much: beside what may lie idle of itself, `more` bytes may.
   void give(const List& slabs, std::size_t more) noexcept {
     std::size_t keep = 0;
     {

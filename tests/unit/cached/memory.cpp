@@ -29,8 +29,6 @@
 #if defined(__linux__)
 #include <sys/syscall.h>
 #include <time.h>
-
-#include <cerrno>
 #endif
 
 namespace {
