@@ -82,7 +82,7 @@ class LargeBlocks {
     if (is_huge && gives_back && Heap::purges_pages) os::release_within(slab.base, slab.size);
     Heap::Slabs::give_descriptor(&slab);
     Heap::backend().dealloc(memory, whole);
-    if (!is_huge && gives_back && !keeps(left, asked)) give_back(left);
+    if (!is_huge && gives_back && !keeps(asked)) give_back(left);
   }
 
   /// Makes a block that is of `new_layout` where it is, of what is there: to grow it takes the room
@@ -142,7 +142,7 @@ class LargeBlocks {
 
   /// Gives back what was kept for a rhythm that is over.
   static void look_at_rhythm() noexcept {
-    if (rhythm_.is_over()) static_cast<void>(keeps(kept_.load(std::memory_order_relaxed), 0));
+    if (rhythm_.is_over(rhythm_.time())) static_cast<void>(keeps(0));
   }
 
   /// Of all that live.
@@ -252,37 +252,55 @@ class LargeBlocks {
   static void note(std::size_t size) noexcept {
     mapped_.fetch_add(size, std::memory_order_relaxed);
     if (size >= huge_size) return;
-    const std::size_t most = kept_.fetch_add(size, std::memory_order_relaxed) + size;
+    const std::size_t most = ordinary_.fetch_add(size, std::memory_order_relaxed) + size;
     if (most > peak_.load(std::memory_order_relaxed)) peak_.store(most, std::memory_order_relaxed);
-    if (!Heap::gives_back_large) return;
+    if (!os::keeps_freed || !Heap::gives_back_large) return;
     {
+      const std::uint32_t now = Rhythm::clock();
       const std::lock_guard lock(mutex);
-      rhythm_.rose(most);
+      rhythm_.rose(ordinary_.load(std::memory_order_relaxed), now);
     }
-    const std::size_t kept = rhythm_.kept();
-    if (kept <= told_.load(std::memory_order_relaxed)) return;
-    told_.store(kept, std::memory_order_relaxed);
-    os::keep_freed(kept);
+    tell();
   }
   /// It has them back. Returns what is left of those that it may keep.
   static std::size_t forget(std::size_t size) noexcept {
     mapped_.fetch_sub(size, std::memory_order_relaxed);
-    if (size >= huge_size) return kept_.load(std::memory_order_relaxed);
-    return kept_.fetch_sub(size, std::memory_order_relaxed) - size;
+    if (size >= huge_size) return ordinary_.load(std::memory_order_relaxed);
+    return ordinary_.fetch_sub(size, std::memory_order_relaxed) - size;
   }
 
-  /// Of such blocks `size` bytes were freed, and `left` are. Do they come and go in a rhythm?
-  static bool keeps(std::size_t left, std::size_t size) noexcept {
-    const bool ends = [left, size] {
+  /// Of such blocks `size` bytes were freed. Do they come and go in a rhythm?
+  static bool keeps(std::size_t size) noexcept {
+    if (!os::keeps_freed) return false;
+    const std::uint32_t now = Rhythm::clock();
+    const bool less = [size, now] {
       const std::lock_guard lock(mutex);
-      return rhythm_.fell(left, size);
+      return rhythm_.fell(ordinary_.load(std::memory_order_relaxed), size, now);
     }();
-    if (ends) {
-      told_.store(0, std::memory_order_relaxed);
-      os::keep_freed(idle_size);
+    tell();
+    if (less) {
+      peak_.store(ordinary_.load(std::memory_order_relaxed), std::memory_order_relaxed);
       os::release_freed();
     }
-    return rhythm_.kept() != 0;
+    return less || rhythm_.kept(now) != 0;
+  }
+
+  /// Has the C library keep what it is to keep now: one thread at a time, which sees to it that
+  /// what it said last is what holds.
+  static void tell() noexcept {
+    const auto wanted = [] { return rhythm_.kept(rhythm_.time()); };
+    const auto is_wrong = [](std::size_t kept) {
+      const std::size_t told = told_.load(std::memory_order_relaxed);
+      return kept > told || kept < told / 2;
+    };
+    while (is_wrong(wanted())) {
+      if (tells_.exchange(true, std::memory_order_acquire)) return;
+      const std::size_t kept = wanted();
+      told_.store(kept, std::memory_order_relaxed);
+      // In parentheses: see patience.hpp.
+      os::keep_freed((std::max)(kept, idle_size));
+      tells_.store(false, std::memory_order_release);
+    }
   }
 
   /// `left` bytes are in such blocks, which are not huge. When that is half of what was, has the C
@@ -319,11 +337,12 @@ class LargeBlocks {
   }
 
   static inline constinit Rhythm rhythm_{};
-  static inline constinit std::atomic<std::size_t> told_{0};  // the C library, of what it may keep
+  static inline constinit std::atomic<std::size_t> told_{0};  // what the C library is to keep
+  static inline constinit std::atomic<bool> tells_{false};    // is a thread telling it?
   static inline constinit std::atomic<std::size_t> bytes_{0};
   static inline constinit std::atomic<std::size_t> mapped_{0};
-  static inline constinit std::atomic<std::size_t> kept_{0};  // of that, what is not huge
-  static inline constinit std::atomic<std::size_t> peak_{0};  // of this, since memory went back
+  static inline constinit std::atomic<std::size_t> ordinary_{0};  // of that, what is not huge
+  static inline constinit std::atomic<std::size_t> peak_{0};      // of this, since memory went back
 };
 
 }  // namespace sysalloc::detail::cached

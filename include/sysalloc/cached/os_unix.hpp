@@ -8,7 +8,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -187,16 +186,23 @@ inline void expect_large_blocks([[maybe_unused]] std::size_t size) noexcept {
 #endif
 }
 
-/// Has the C library keep `size` bytes of what was freed to it, or as much as glibc ever does by
-/// itself if that is more, and of blocks that are as large as it ever keeps (mallopt(3),
-/// M_TRIM_THRESHOLD and M_MMAP_THRESHOLD). From then on glibc goes by that, and no more by what it
-/// hears of.
+/// Does keep_freed() do anything? Where addresses have 32 bits, glibc maps each large block for
+/// itself whatever it is told.
+#if defined(__GLIBC__)
+inline constexpr bool keeps_freed = sizeof(void*) == 8;
+#else
+inline constexpr bool keeps_freed = false;
+#endif
+
+/// Has the C library keep `size` bytes of what was freed to it, and of blocks that are as large as
+/// it ever keeps (mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD). From then on glibc goes by
+/// that, and no more by what it hears of.
 inline void keep_freed([[maybe_unused]] std::size_t size) noexcept {
 #if defined(__GLIBC__)
-  constexpr int most_mapped = sizeof(void*) == 8 ? 32 << 20 : 512 << 10;
+  constexpr int without_bound = -1;
   constexpr std::size_t most = std::numeric_limits<int>::max();
-  mallopt(M_MMAP_THRESHOLD, most_mapped);
-  mallopt(M_TRIM_THRESHOLD, static_cast<int>(std::clamp(size, std::size_t{2} * most_mapped, most)));
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, size <= most ? static_cast<int>(size) : without_bound);
 #endif
 }
 

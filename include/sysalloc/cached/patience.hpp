@@ -3,8 +3,8 @@
 // Nobody can tell from a block that is freed whether another one is about to be asked for. But that
 // shows afterwards: when at least half as much memory as was given back had to be brought back
 // since, giving it was work for nothing, and so was faulting it in again. Then twice as much may
-// lie idle from now on, up to a bound. After a time that was not for nothing it is halved, down to
-// what it was at first.
+// lie idle from now on, up to a bound (for what is beyond there is rhythm.hpp). After a time that
+// was not for nothing it is halved, down to what it was at first.
 //
 // What is given back a part at a time, and nothing brought back in between, counts as given once:
 // a fall. Otherwise the limit would be halved with each part, and where all is freed and built

@@ -3,14 +3,16 @@
 //
 // Patience (patience.hpp) bounds what may lie idle, for a program that frees a lot may have nothing
 // more to do, and then nothing more is called. So a batch that is larger would be given back and
-// faulted in again each time, which takes as long as the work itself. What goes down and up four
-// times in a row, within a second of each fall, is a rhythm: then as much as that may lie idle,
+// faulted in again each time, which takes as long as the work itself. What goes down and half of it
+// up again within a second, four times in a row, is a rhythm: then as much as that may lie idle,
 // however much it is. It ends when it is not taken again for a second, or when a fall is more than
-// twice as deep.
+// twice as deep; and of what is not taken again while the rest is, as much as lies idle a second
+// later goes for this time. What comes and goes within a batch, and is less than half of it, does
+// not count.
 //
-// The clock is read only where so much was freed. That it is over, shows when anything is freed to
-// the same shard, or a slab to its span heap: a program that stops in the middle of a rhythm and
-// frees nothing more keeps what it had.
+// The clock is read only where so much was freed, and under no lock, for it may be that of a
+// library that allocates. That a rhythm is over shows when blocks of any thread go back to their
+// slabs: a program that stops in the middle of one and frees nothing more keeps what it had.
 
 #ifndef SYSALLOC_CACHED_RHYTHM_HPP_
 #define SYSALLOC_CACHED_RHYTHM_HPP_
@@ -21,85 +23,125 @@
 #include <cstdint>
 #include <sysalloc/cached/os.hpp>
 #include <sysalloc/cached/size_classes.hpp>
+#include <utility>
 
 namespace sysalloc::detail::cached {
 
-/// All but kept() needs the lock of what it belongs to. All zero at first, so that a shard that is
-/// never used takes no page of a program.
+/// What says "from any thread" needs no lock, the rest that of what it belongs to. `now` is what
+/// time() gave before that was taken. All zero at first, so that a shard that is never used takes
+/// no page of a program.
 class Rhythm {
  public:
-  /// Notes that of what was in use `freed` bytes were freed, and `used` are left. True when that
-  /// ends a rhythm, and what lies idle for it is to go.
-  [[nodiscard]] bool fell(std::size_t used, std::size_t freed) noexcept {
-    bool ends = false;
-    if (is_late()) {
-      ends = stop();
+  /// The time in milliseconds, never 0; or 0 where nothing waits for any. From any thread.
+  [[nodiscard]] std::uint32_t time() const noexcept {
+    return turned_at_.load(std::memory_order_relaxed) != 0 ? clock() : 0;
+  }
+  [[nodiscard]] static std::uint32_t clock() noexcept { return os::milliseconds() | 1; }
+
+  /// Notes that of what was in use `freed` bytes were freed, and `used` are left. True when less is
+  /// kept from now on, and what lies idle is to go.
+  [[nodiscard]] bool fell(std::size_t used, std::size_t freed, std::uint32_t now) noexcept {
+    const std::size_t before = kept_.load(std::memory_order_relaxed);
+    if (is_late(now)) {
+      if (depth_ != 0) {
+        stop();
+      } else {
+        // Nobody takes the rest of it this time.
+        rests_ = before;
+        keep(0);
+      }
       begin(0);
     }
     // In parentheses: see patience.hpp.
     top_ = (std::max)(top_, used + freed);
     const std::size_t depth = top_ - used;
-    if (depth < deep || depth <= depth_ + depth_ / 8) return ends;
-    depth_ = depth;
-    // Odd, for zero says that there is no fall.
-    fell_at_.store(os::milliseconds() | 1, std::memory_order_relaxed);
-    const std::size_t kept = kept_.load(std::memory_order_relaxed);
-    return kept != 0 && depth / 2 > kept ? stop() : ends;
+    if (depth >= deep && depth > depth_ + depth_ / 8) fall(depth, now);
+    return kept_.load(std::memory_order_relaxed) < before;
   }
 
   /// Notes that `used` bytes are in use, more than before.
-  void rose(std::size_t used) noexcept {
-    if (depth_ == 0 || used < top_ - depth_ / 2) return;
-    if (is_late()) {
-      stop();
-    } else if (++falls_ >= falls_of_rhythm) {
-      kept_.store(depth_ + depth_ / 8, std::memory_order_relaxed);
+  void rose(std::size_t used, std::uint32_t now) noexcept {
+    if (depth_ == 0 || used < top_ - depth_ / 2 || now == 0 || is_late(now)) return;
+    if (depth_ >= scale_ / 2 || now - scaled_at_ > soon) {
+      if (depth_ < scale_ / 2) stop();
+      scale_ = (std::max)(depth_, scale_ - scale_ / 8);
+      scaled_at_ = now;
+      if (++falls_ >= falls_of_rhythm) keep(scale_ + scale_ / 8);
     }
     begin(used);
+    if (kept_.load(std::memory_order_relaxed) != 0)
+      turned_at_.store(now, std::memory_order_relaxed);
   }
 
   /// So many bytes may lie idle. From any thread.
-  [[nodiscard]] std::size_t kept() const noexcept {
-    return is_over() ? 0 : kept_.load(std::memory_order_relaxed);
+  [[nodiscard]] std::size_t kept(std::uint32_t now) const noexcept {
+    return is_late(now) ? 0 : kept_.load(std::memory_order_relaxed);
   }
 
-  /// Will the next fell() end a rhythm, however little was freed? From any thread.
-  [[nodiscard]] bool is_over() const noexcept {
-    return kept_.load(std::memory_order_relaxed) != 0 && is_late();
+  /// Is that less than it was, as the next fell() will say? From any thread.
+  [[nodiscard]] bool is_over(std::uint32_t now) const noexcept {
+    return kept_.load(std::memory_order_relaxed) != 0 && is_late(now);
+  }
+
+  /// Is anything kept, by any of all? From any thread.
+  [[nodiscard]] static bool is_any() noexcept {
+    return running_.load(std::memory_order_relaxed) != 0;
   }
 
  private:
   /// What is less is for patience.
   static constexpr std::size_t deep = 4 * MiB;
-  static constexpr std::int32_t soon = 1000;  // milliseconds
+  static constexpr std::uint32_t soon = 1000;  // milliseconds
   static constexpr std::uint32_t falls_of_rhythm = 4;
+  /// For turned_at_: the next time is one to wait from.
+  static constexpr std::uint32_t asked = 1;
 
-  /// Is a fall so long ago that it was none of a rhythm?
-  [[nodiscard]] bool is_late() const noexcept {
-    const std::uint32_t at = fell_at_.load(std::memory_order_relaxed);
-    return at != 0 && static_cast<std::int32_t>(os::milliseconds() - at) > soon;
+  /// Did it turn so long ago that what did not turn again since is none of a rhythm?
+  [[nodiscard]] bool is_late(std::uint32_t now) const noexcept {
+    const std::uint32_t at = turned_at_.load(std::memory_order_relaxed);
+    // A time of another thread's may be a little later.
+    return at > asked && now != 0 && now + soon - at > 2 * soon;
+  }
+
+  /// It is `depth` bytes below its top. Where the time is not known, that is for the next call.
+  void fall(std::size_t depth, std::uint32_t now) noexcept {
+    turned_at_.store(now != 0 ? now : asked, std::memory_order_relaxed);
+    if (now == 0) return;
+    depth_ = depth;
+    if (rests_ != 0) keep(std::exchange(rests_, 0));
+    const std::size_t kept = kept_.load(std::memory_order_relaxed);
+    if (kept != 0 && depth / 2 > kept) stop();
   }
 
   /// Looks for the next fall, from `top` or what is above it then.
   void begin(std::size_t top) noexcept {
     top_ = top;
     depth_ = 0;
-    fell_at_.store(0, std::memory_order_relaxed);
+    turned_at_.store(0, std::memory_order_relaxed);
   }
 
-  /// Was anything kept?
-  bool stop() noexcept {
-    const bool kept = kept_.load(std::memory_order_relaxed) != 0;
+  void stop() noexcept {
     falls_ = 0;
-    kept_.store(0, std::memory_order_relaxed);
-    return kept;
+    rests_ = 0;
+    scale_ = 0;
+    keep(0);
   }
 
-  std::size_t top_ = 0;                    // the most in use since the last rise
-  std::size_t depth_ = 0;                  // of the fall since then, or nearly so; 0 without one
-  std::uint32_t falls_ = 0;                // in a row that were made up for soon
-  std::atomic<std::uint32_t> fell_at_{0};  // when it came to that; 0 without one
+  void keep(std::size_t size) noexcept {
+    const bool kept = kept_.exchange(size, std::memory_order_relaxed) != 0;
+    if (!kept && size != 0) running_.fetch_add(1, std::memory_order_relaxed);
+    if (kept && size == 0) running_.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+  std::size_t top_ = 0;                      // the most in use since the last rise
+  std::size_t depth_ = 0;                    // of the fall since then, or nearly so; 0 without one
+  std::size_t scale_ = 0;                    // of the deepest falls of late
+  std::size_t rests_ = 0;                    // what is to be kept from the next fall on
+  std::uint32_t scaled_at_ = 0;              // when the last of these was made up for
+  std::uint32_t falls_ = 0;                  // of them, in a row that were made up for soon
+  std::atomic<std::uint32_t> turned_at_{0};  // 0 when that does not matter
   std::atomic<std::size_t> kept_{0};
+  static inline constinit std::atomic<std::size_t> running_{0};  // how many keep something
 };
 
 }  // namespace sysalloc::detail::cached

@@ -57,14 +57,15 @@ struct alignas(64) Shard {
   std::size_t gave_to_grow = 0;  // of pages given back so that the heap need not grow
   std::size_t in_vain = 0;       // resident_free() when last there was hardly a whole page in it
   SizeClass looked_at = 0;       // the class that was looked at last for free pages
+  std::uint16_t looks = 0;       // from here at the rhythms of others
   Patience patience;
   Patience tail_patience;
   Rhythm rhythm;
 
   std::size_t threads = 0;  // that take from here; guarded by the lock of the registry
 
-  /// Takes up to `want` blocks into the slots below `end`. The lock is held.
-  std::size_t take(SizeClass c, void** end, std::size_t want) noexcept {
+  /// Takes up to `want` blocks into the slots below `end`. The lock is held; `now` as for `rhythm`.
+  std::size_t take(SizeClass c, void** end, std::size_t want, std::uint32_t now) noexcept {
     const ClassInfo& info = class_info[c];
     std::size_t got = 0;
     while (got < want && !partial[c].empty()) {
@@ -77,7 +78,7 @@ struct alignas(64) Shard {
       if (slab->free(info) == 0) slab->unlink();
     }
     forget_free(c, got, 0);
-    rhythm.rose(used_bytes());
+    rhythm.rose(used_bytes(), now);
     return got;
   }
 
@@ -150,12 +151,22 @@ struct alignas(64) Shard {
   /// a page for each block.
   [[nodiscard]] bool is_hardly_used() const noexcept { return used_bytes() <= 2 * MiB; }
 
+  /// Notes that so much came back of what was in use. True when that shows that a rhythm is over,
+  /// and what was kept is to go. The lock is held.
+  [[nodiscard]] bool note_freed(std::size_t freed, std::uint32_t now) noexcept {
+    if (!rhythm.fell(used_bytes(), freed, now)) return false;
+    // It was none of what was looked through in vain, or kept after a look.
+    in_vain = purge_mark = 0;
+    return true;
+  }
+
   /// Is so much more free in its slabs than after the last time that their pages should be looked
   /// at again? What that costs stays in proportion to what was freed. `shards` are in use in all:
-  /// the more, the less may lie idle in each. Never true twice of the same. The lock is held.
-  [[nodiscard]] bool has_much_free(std::size_t shards) noexcept {
+  /// the more, the less may lie idle in each, but what comes and goes in a rhythm may. Never true
+  /// twice of the same. The lock is held.
+  [[nodiscard]] bool has_much_free(std::size_t shards, std::uint32_t now) noexcept {
     const std::size_t idle = resident_free();
-    const std::size_t more = allowance(shards);
+    const std::size_t more = allowance(shards) + rhythm.kept(now);
     const std::size_t used = used_bytes();
     if (used_mark < used) used_mark = used;
     // The last that is freed may be what held most pages, and is less than that. So also when
@@ -182,10 +193,9 @@ struct alignas(64) Shard {
   }
 
   /// How much of that because it was wanted again before: all shards together as much as one alone,
-  /// but for the first, whose thread mostly waits where there are many. And what comes and goes in
-  /// a rhythm.
+  /// but for the first, whose thread mostly waits where there are many.
   [[nodiscard]] std::size_t learned(std::size_t shards) const noexcept {
-    return patience.learned() / ((std::max)(shards, std::size_t{2}) - 1) + rhythm.kept();
+    return patience.learned() / ((std::max)(shards, std::size_t{2}) - 1);
   }
 
   /// Notes that `gave` bytes of pages were given back because much was free.

@@ -51,8 +51,9 @@ class Slabs {
     Slab* spare = nullptr;
     bool will_fill = false;
     do {
+      const std::uint32_t now = shard.rhythm.time();
       const std::lock_guard lock(shard.mutex);
-      if (const std::size_t got = shard.take(c, end, want)) {
+      if (const std::size_t got = shard.take(c, end, want, now)) {
         if (spare != nullptr) shard.keep_spare(spare);
         return got;
       }
@@ -66,12 +67,13 @@ class Slabs {
     if (slab == nullptr) {
       // What threads gave up for that may be of this class.
       const std::lock_guard lock(shard.mutex);
-      return shard.take(c, end, want);
+      return shard.take(c, end, want, 0);
     }
     const ClassInfo& info = class_info[c];
     if (slab->tail == Tail::idle) trim_tail(shard, *slab, info);
     const std::size_t purged = slab->purged_bytes();
     if (will_fill) slab->populate();
+    const std::uint32_t now = shard.rhythm.time();
     const std::lock_guard lock(shard.mutex);
     // As what is brought by taking from it.
     shard.patience.brought(purged - slab->purged_bytes(), shard.bounds());
@@ -83,7 +85,7 @@ class Slabs {
     if (slab->free(info) != 0) shard.partial[c].push_front(slab);
     shard.note_free(c, slab->free(info));
     shard.purged_bytes += slab->purged_bytes();
-    shard.rhythm.rose(shard.used_bytes());
+    shard.rhythm.rose(shard.used_bytes(), now);
     return got;
   }
 
@@ -262,7 +264,7 @@ class Slabs {
     const auto first = static_cast<std::size_t>(&spans - span_heaps_.data()) * shards_together;
     std::size_t kept = 0;
     for (const Shard& shard : std::span(shards_).subspan(first, shards_together)) {
-      kept += shard.rhythm.kept();
+      kept += shard.rhythm.kept(shard.rhythm.time());
     }
     spans.give(slabs, kept);
   }
@@ -361,21 +363,41 @@ class Slabs {
     List empties;
     bool over = false;
     bool hardly_used = false;
-    bool stopped = false;
+    bool ends = false;
+    std::size_t looks = 0;
+    const std::uint32_t now = shard.rhythm.time();
     {
       const std::lock_guard lock(shard.mutex);
       const std::size_t used = shard.used_bytes();
       count = put_into(shard, c, blocks, count, empties);
-      stopped = shard.rhythm.fell(shard.used_bytes(), used - shard.used_bytes());
-      over = shard.has_much_free(shards_used_.load(std::memory_order_relaxed));
+      ends = shard.note_freed(used - shard.used_bytes(), now);
+      over = shard.has_much_free(shards_used_.load(std::memory_order_relaxed), now);
+      looks = ++shard.looks;
       hardly_used = shard.is_hardly_used();
     }
     give_spans(shard, empties);
-    if (stopped) give(spans_of(index), {});
-    Heap::Large::look_at_rhythm();
+    if (ends) give(spans_of(index), {});
+    if (Rhythm::is_any()) look_at_rhythms(looks);
     if (over && hardly_used) Heap::Threads::give_up_all();
     if (over) Heap::Purging::purge_slabs(shard, Heap::Purging::Why::much_free);
     return count;
+  }
+
+  /// Gives back what was kept for rhythms that are over, those of threads that wait too: of one
+  /// shard, each time another one.
+  SYSALLOC_NOINLINE static void look_at_rhythms(std::size_t looks) noexcept {
+    Heap::Large::look_at_rhythm();
+    const std::span<Shard> shards = shards_in_use();
+    const std::size_t index = looks % shards.size();
+    Shard& shard = shards[index];
+    const std::uint32_t now = shard.rhythm.time();
+    if (!shard.rhythm.is_over(now)) return;
+    const bool over = [&shard, now, &shards] {
+      const std::lock_guard lock(shard.mutex);
+      return shard.note_freed(0, now) && shard.has_much_free(shards.size(), now);
+    }();
+    give(spans_of(index), {});
+    if (over) Heap::Purging::purge_slabs(shard, Heap::Purging::Why::much_free);
   }
 
   /// The slab of a block that came into a cache as one of class `c`. Where it is not any more, the
@@ -506,6 +528,7 @@ class Slabs {
   // is more than 64 MiB, after which the interpreter of R collects what it has no use for.
   static constexpr std::size_t span_heap_count = 8;
   static constexpr std::size_t shards_together = shard_count / span_heap_count;
+  static_assert(shard_count % span_heap_count == 0);
   static inline constinit std::array<SpanHeap, span_heap_count> span_heaps_{SpanHeap(
       {.small = 16 * MiB / unit_size, .most = 80 * MiB / unit_size, .large = 4 * MiB / unit_size})};
   static inline constinit Metadata metadata_{};

@@ -7,13 +7,14 @@
 // There are a few of them, which the shards divide among themselves, since each has one lock; a
 // span goes back to the one it is from. A program with few threads uses one.
 //
-// Giving memory back needs no thread and no clock. Whenever the dirty units outgrow what may lie
-// idle, memory goes back until what was wanted again before is left, and half of the rest: first
-// segments that are free as a whole, to the backend, then the pages of others' dirty units, to the
-// system. So a program that frees everything and then does nothing keeps little resident, whatever
-// it does not call. A free segment without a dirty unit takes addresses alone, and stays until all
-// shall go that can. While the heap is small, what may lie idle is for patience to say
-// (patience.hpp), and then the larger of that and 1/64 of the most units that ever were in use.
+// Giving memory back needs no thread. Whenever the dirty units outgrow what may lie idle, memory
+// goes back until what was wanted again before is left, and half of the rest: first segments that
+// are free as a whole, to the backend, then the pages of others' dirty units, to the system. So a
+// program that frees everything and then does nothing keeps little resident, whatever it does not
+// call. A free segment without a dirty unit takes addresses alone, and stays until all shall go
+// that can. While the heap is small, what may lie idle is for patience to say (patience.hpp), and
+// then the larger of that and 1/64 of the most units that ever were in use; and what comes and goes
+// in a rhythm may in any case (rhythm.hpp).
 //
 // The lock is never held while the backend or the system is called: units in transit are in neither
 // word, so nobody can take them.

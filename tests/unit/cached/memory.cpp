@@ -260,13 +260,54 @@ TEST_CASE("a batch of any size that soon comes again stays resident, for as long
   CHECK(left <= batch_bytes / 5);
 }
 
-TEST_CASE("so do large blocks that soon come again") {
+TEST_CASE("what of it is not taken again goes, and the rest stays when it is freed") {
+  if (!can_measure()) return;
+  const std::size_t begin = resident();
+  faults_of_building(batch_bytes, 6, add_to_batch);
+  tests::Random random(tests::seed());
+  Blocks half(batch_bytes / 1000);
+  while (half.live() < batch_bytes * 6 / 10) REQUIRE(add_to_batch(half, random));
+  const std::size_t left = left_later(begin);
+  half.shrink_to(0, random);
+  const std::size_t kept = grown(begin);
+  MESSAGE("MiB left: ", left / MiB, ", kept: ", kept / MiB);
+  CHECK(left <= batch_bytes * 8 / 10);
+  CHECK(kept >= batch_bytes / 2);
+}
+
+TEST_CASE("what threads kept that wait now goes when another one frees a little later") {
+  if (!can_measure()) return;
+  constexpr std::size_t many = 8;
+  constexpr std::size_t each = batch_bytes / 4;
+  const std::size_t begin = resident();
+  std::barrier ready(many + 1);
+  std::barrier measured(many + 1);
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < many; ++i) {
+    threads.emplace_back([&] {
+      faults_of_building(each, 7, add_to_batch);
+      ready.arrive_and_wait();
+      measured.arrive_and_wait();
+    });
+  }
+  ready.arrive_and_wait();
+  const std::size_t kept = grown(begin);
+  const std::size_t left = left_later(begin);
+  measured.arrive_and_wait();
+  for (std::thread& thread : threads) thread.join();
+  MESSAGE("MiB kept: ", kept / MiB, ", later: ", left / MiB);
+  CHECK(kept >= many * each * 3 / 4);
+  // What was learned without a rhythm stays, which is up to 144 MiB.
+  CHECK(left <= many * each / 2);
+}
+
+TEST_CASE("large blocks that soon come again stay, too") {
   if (!can_measure()) return;
   if (sizeof(void*) < 8) {
     tests::not_checked("large blocks that soon come again", "glibc maps each for itself there");
     return;
   }
-  for (const std::size_t bytes : {12 * MiB, batch_bytes}) {
+  for (const std::size_t bytes : {24 * MiB, batch_bytes}) {
     const std::size_t begin = resident();
     const auto [first, last] = faults_of_building(bytes, 8, [](Blocks& blocks, auto& random) {
       return blocks.add(3 * MiB / 2 + random() % (5 * MiB / 2));
