@@ -260,6 +260,48 @@ TEST_CASE("a batch of any size that soon comes again stays resident, for as long
   CHECK(left <= batch_bytes / 5);
 }
 
+TEST_CASE("so does one in which less comes and goes") {
+  if (!can_measure()) return;
+  std::size_t next = 0;
+  const auto [first, last] =
+      faults_of_building(batch_bytes, 8, [&next](Blocks& blocks, auto& random) {
+        if (blocks.live() == 0) next = batch_bytes / 2;
+        if (blocks.live() >= next) {
+          next += batch_bytes / 10;
+          Blocks few(10'000);
+          while (few.live() < 6 * MiB) REQUIRE(add_to_batch(few, random));
+          few.shrink_to(0, random);
+        }
+        return add_to_batch(blocks, random);
+      });
+  CHECK(last <= first / 16);
+}
+
+TEST_CASE("and one between blocks that live, whose pages go later") {
+  if (!can_measure()) return;
+  constexpr std::size_t size = 1024;
+  constexpr std::size_t part = 64;  // of which one lives
+  std::vector<void*> blocks(batch_bytes / size);
+  const std::size_t begin = resident();
+  for (int round = 0; round < 7; ++round) {
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      if (round != 0 && i % part == 0) continue;
+      blocks[i] = heap.alloc(layout(size));
+      REQUIRE(blocks[i] != nullptr);
+      std::memset(blocks[i], 1, size);
+    }
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      if (i % part != 0) heap.dealloc(blocks[i], layout(size));
+    }
+  }
+  const std::size_t kept = grown(begin);
+  const std::size_t left = left_later(begin);
+  for (std::size_t i = 0; i < blocks.size(); i += part) heap.dealloc(blocks[i], layout(size));
+  MESSAGE("MiB kept: ", kept / MiB, ", later: ", left / MiB);
+  CHECK(kept >= batch_bytes / 2);
+  CHECK(left <= batch_bytes / 4);
+}
+
 TEST_CASE("what of it is not taken again goes, and the rest stays when it is freed") {
   if (!can_measure()) return;
   const std::size_t begin = resident();
