@@ -55,9 +55,13 @@ class Patience {
   void forget(std::size_t amount) noexcept { given_ -= (std::min)(given_, amount); }
 
   /// What may lie idle now.
-  [[nodiscard]] std::size_t limit(Bounds bounds) const noexcept { return bounds.first + more_; }
+  [[nodiscard]] std::size_t limit(Bounds bounds) const noexcept {
+    return bounds.first + learned(bounds);
+  }
   /// What of that was learned.
-  [[nodiscard]] std::size_t learned() const noexcept { return more_; }
+  [[nodiscard]] std::size_t learned(Bounds bounds) const noexcept {
+    return (std::min)(more_, bounds.most - bounds.first);
+  }
 
  private:
   std::size_t more_ = 0;     // than at first

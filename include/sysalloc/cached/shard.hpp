@@ -195,7 +195,7 @@ struct alignas(64) Shard {
   /// How much of that because it was wanted again before: all shards together as much as one alone,
   /// but for the first, whose thread mostly waits where there are many.
   [[nodiscard]] std::size_t learned(std::size_t shards) const noexcept {
-    return patience.learned() / ((std::max)(shards, std::size_t{2}) - 1);
+    return patience.learned(bounds()) / ((std::max)(shards, std::size_t{2}) - 1);
   }
 
   /// Notes that `gave` bytes of pages were given back because much was free.

@@ -95,7 +95,9 @@ template <class Heap>
 class SpanHeap {
  public:
   /// What may always lie idle, resident and free, in units: while the heap is small, and up to
-  /// `most` when it turns out that it is wanted again and again; and when it was large.
+  /// `most` when it turns out that it is wanted again and again; and when it was large. A quarter
+  /// of what is in use may then, too: in large heaps that is the gaps between blocks that come and
+  /// go.
   struct Idle {
     std::size_t small = 4 * MiB / unit_size;
     std::size_t most = 8 * MiB / unit_size;
@@ -147,7 +149,7 @@ class SpanHeap {
       }
       const std::size_t limit = dirty_limit();
       if (dirty_units_ <= limit + more / unit_size) return;
-      keep = (limit + patience_.learned()) / 2 + more / unit_size;
+      keep = (limit + patience_.learned(bounds())) / 2 + more / unit_size;
       patience_.gave(dirty_units_ - keep, bounds());
     }
     purge(keep);
@@ -416,7 +418,8 @@ class SpanHeap {
   }
 
   [[nodiscard]] Patience::Bounds bounds() const noexcept {
-    return {.first = peak_units_ <= few_units ? idle_.small : idle_.large, .most = idle_.most};
+    return {.first = peak_units_ <= few_units ? idle_.small : idle_.large,
+            .most = (std::max)(idle_.most, used_units_ / 4)};
   }
 
   [[nodiscard]] std::size_t dirty_limit() const noexcept {

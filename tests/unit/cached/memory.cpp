@@ -415,6 +415,13 @@ TEST_CASE("blocks of any size that come and go at random are not faulted in time
   CHECK(each < 2);
 }
 
+TEST_CASE("nor are those of a larger heap") {
+  if (!can_measure()) return;
+  const double each = faults_of_replacing(1'200, 1'000'000, 30'000);
+  MESSAGE("page faults for each: ", each);
+  CHECK(each < 2);
+}
+
 TEST_CASE("nor is what lies behind those that do not fill their units") {
   if (!can_measure()) return;
   const double each = faults_of_replacing(2000, 100'000, 100'000);
