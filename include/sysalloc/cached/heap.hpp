@@ -16,9 +16,8 @@
 // it.
 //
 // Locks: one for the registry of threads, for each shard, for each span heap, for the metadata, and
-// for large blocks.
-// None is taken while another is held, but in the fork handler, which takes all of them in that
-// order; and none is held while the backend or the system is called.
+// for large blocks. None is taken while another is held, but in the fork handler, which takes all
+// of them in that order; and none is held while the backend or the system is called.
 //
 // Under AddressSanitizer and valgrind the heap steps aside, if the backend can free without a size:
 // every block comes from the backend by itself, so the tool sees each one as without Cached.
