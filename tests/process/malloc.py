@@ -525,6 +525,52 @@ int main(void) {
 }
 """
 
+# A clock that allocates and frees, as that of a library which reads a file for the time.
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+static __thread volatile int inside;
+static __thread void* blocks[4096];
+int clock_gettime(clockid_t clock, struct timespec* now) {
+  static __thread unsigned count;
+  if (!inside) {
+    inside = 1;
+    for (int i = 0; i < 40; ++i) {
+      void** const block = &blocks[count++ * 2654435761u >> 20];
+      free(*block);
+      *block = malloc(8 + count * 37 % 3000);
+    }
+    inside = 0;
+  }
+  return (int)syscall(SYS_clock_gettime, clock, now);
+}
+"""
+# Batches of small blocks, freed in another order, and of large ones: for both the heap looks at it.
+BATCHES = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+int main(void) {
+  enum { count = 40000 };
+  static char* blocks[count];
+  for (int round = 0; round < 12; ++round) {
+    for (int i = 0; i < count; ++i) memset(blocks[i] = malloc(16 + i % 1000), i, 16 + i % 1000);
+    for (int i = 0; i < count; ++i) {
+      char* const block = blocks[i * 7919L % count];
+      if (block[15] != (char)(i * 7919L % count)) return 1;
+      free(block);
+    }
+    for (int i = 0; i < 10; ++i) *(blocks[i] = malloc(2000000)) = 1;
+    for (int i = 0; i < 10; ++i) free(blocks[i]);
+  }
+  puts("done");
+  return 0;
+}
+"""
+
 
 class Programs(support.TestCase):
     def setUp(self):
@@ -607,6 +653,12 @@ class Programs(support.TestCase):
         program = self.c_program(MANY_KEYS)
         env = support.environment(LD_PRELOAD=f"{keys}:{SHARED}")
         self.assertLess(int(self.check([program], env=env).stdout), 2048)
+
+    def test_the_clock_allocates(self):
+        clock = self.build("-shared", "-fPIC", "-O1", "-x", "c", self.write("clock.c", CLOCK),
+                           output="clock.so")
+        env = support.environment(LD_PRELOAD=f"{clock}:{SHARED}")
+        self.assertEqual(self.check([self.c_program(BATCHES)], env=env).stdout, "done\n")
 
     def test_forks_while_threads_allocate(self):
         result = self.check([self.c_program(FORKS)], env=self.env, timeout=300)

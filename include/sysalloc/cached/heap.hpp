@@ -38,6 +38,7 @@
 #include <sysalloc/cached/page_map.hpp>
 #include <sysalloc/cached/purging.hpp>
 #include <sysalloc/cached/report.hpp>
+#include <sysalloc/cached/rhythm.hpp>
 #include <sysalloc/cached/shard.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/cached/slabs.hpp>
@@ -71,6 +72,7 @@ class Heap {
   /// `is_zero` where the block is known to hold zeros.
   SYSALLOC_NOINLINE static void* alloc_rest(Layout layout, bool* is_zero = nullptr) noexcept {
     assert(layout.size() != 0 && "Cached::alloc: size zero");
+    Rhythm::tick();
     const SizeClass c = class_of(layout);
     if (c == 0) return Large::alloc(layout);
     ThreadCache* const cache = Threads::attach();
@@ -87,6 +89,7 @@ class Heap {
     if (ptr == nullptr) return;
     // Of a call that fails here, for a new cache above all, the program hears nothing.
     [[maybe_unused]] const os::KeepErrno keep;
+    Rhythm::tick();
     const std::uint8_t kind = map.kind(ptr);
     if (is_foreign(ptr, kind)) {
       dealloc_foreign(ptr, size, align);
@@ -314,6 +317,7 @@ class Heap {
     if (forks_alone_) return;
     Threads::orphan_others();
     Slabs::recover();
+    Rhythm::tick_in_child();
     unlock_all();
   }
 

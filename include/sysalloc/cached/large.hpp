@@ -82,7 +82,7 @@ class LargeBlocks {
     if (is_huge && gives_back && Heap::purges_pages) os::release_within(slab.base, slab.size);
     Heap::Slabs::give_descriptor(&slab);
     Heap::backend().dealloc(memory, whole);
-    if (!is_huge && gives_back && !keeps(asked)) give_back(left);
+    if (!is_huge && gives_back && !keeps(asked, Rhythm::clock())) give_back(left);
   }
 
   /// Makes a block that is of `new_layout` where it is, of what is there: to grow it takes the room
@@ -142,7 +142,8 @@ class LargeBlocks {
 
   /// Gives back what was kept for a rhythm that is over.
   static void look_at_rhythm() noexcept {
-    if (rhythm_.is_over(rhythm_.time())) static_cast<void>(keeps(0));
+    const std::uint32_t now = rhythm_.time();
+    if (rhythm_.is_over(now)) static_cast<void>(keeps(0, now));
   }
 
   /// Of all that live.
@@ -255,12 +256,12 @@ class LargeBlocks {
     const std::size_t most = ordinary_.fetch_add(size, std::memory_order_relaxed) + size;
     if (most > peak_.load(std::memory_order_relaxed)) peak_.store(most, std::memory_order_relaxed);
     if (!os::keeps_freed || !Heap::gives_back_large) return;
+    const std::uint32_t now = Rhythm::clock();
     {
-      const std::uint32_t now = Rhythm::clock();
       const std::lock_guard lock(mutex);
       rhythm_.rose(ordinary_.load(std::memory_order_relaxed), now);
     }
-    tell();
+    tell(now);
   }
   /// It has them back. Returns what is left of those that it may keep.
   static std::size_t forget(std::size_t size) noexcept {
@@ -270,14 +271,13 @@ class LargeBlocks {
   }
 
   /// Of such blocks `size` bytes were freed. Do they come and go in a rhythm?
-  static bool keeps(std::size_t size) noexcept {
+  static bool keeps(std::size_t size, std::uint32_t now) noexcept {
     if (!os::keeps_freed) return false;
-    const std::uint32_t now = Rhythm::clock();
     const bool less = [size, now] {
       const std::lock_guard lock(mutex);
       return rhythm_.fell(ordinary_.load(std::memory_order_relaxed), size, now);
     }();
-    tell();
+    tell(now);
     if (less) {
       peak_.store(ordinary_.load(std::memory_order_relaxed), std::memory_order_relaxed);
       os::release_freed();
@@ -287,8 +287,8 @@ class LargeBlocks {
 
   /// Has the C library keep what it is to keep now: one thread at a time, which sees to it that
   /// what it said last is what holds.
-  static void tell() noexcept {
-    const auto wanted = [] { return rhythm_.kept(rhythm_.time()); };
+  static void tell(std::uint32_t now) noexcept {
+    const auto wanted = [now] { return rhythm_.kept(now); };
     const auto is_wrong = [](std::size_t kept) {
       const std::size_t told = told_.load(std::memory_order_relaxed);
       return kept > told || kept < told / 2;

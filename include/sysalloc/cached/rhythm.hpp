@@ -10,9 +10,10 @@
 // later goes for this time. What comes and goes within a batch, and is less than half of it, does
 // not count.
 //
-// The clock is read only where so much was freed, and under no lock, for it may be that of a
-// library that allocates. That a rhythm is over shows when blocks of any thread go back to their
-// slabs: a program that stops in the middle of one and frees nothing more keeps what it had.
+// The clock is read only where so much was freed, and where nothing is half done, for it may be
+// that of a library that allocates. That a rhythm is over shows when blocks of any thread go back
+// to their slabs: a program that stops in the middle of one and frees nothing more keeps what it
+// had.
 
 #ifndef SYSALLOC_CACHED_RHYTHM_HPP_
 #define SYSALLOC_CACHED_RHYTHM_HPP_
@@ -28,15 +29,32 @@
 namespace sysalloc::detail::cached {
 
 /// What says "from any thread" needs no lock, the rest that of what it belongs to. `now` is what
-/// time() gave before that was taken. All zero at first, so that a shard that is never used takes
-/// no page of a program.
+/// time() or clock() gave. All zero at first, so that a shard that is never used takes no page of a
+/// program.
 class Rhythm {
  public:
-  /// The time in milliseconds, never 0; or 0 where nothing waits for any. From any thread.
-  [[nodiscard]] std::uint32_t time() const noexcept {
-    return turned_at_.load(std::memory_order_relaxed) != 0 ? clock() : 0;
-  }
+  /// The time in milliseconds, never 0. May allocate and free. From any thread.
   [[nodiscard]] static std::uint32_t clock() noexcept { return os::milliseconds() | 1; }
+
+  /// Has time() give the time of now, where any waits for that. May allocate and free. From any
+  /// thread.
+  static void tick() noexcept {
+    if (waiting_.load(std::memory_order_relaxed) == 0) return;
+    // By one thread at a time, and not again by what the clock allocates.
+    if (ticks_.exchange(true, std::memory_order_relaxed)) return;
+    const std::uint32_t now = clock();
+    if (now_.load(std::memory_order_relaxed) != now) now_.store(now, std::memory_order_relaxed);
+    ticks_.store(false, std::memory_order_relaxed);
+  }
+
+  /// In the child of a fork, taken while another thread may have been in the middle of that.
+  static void tick_in_child() noexcept { ticks_.store(false, std::memory_order_relaxed); }
+
+  /// What it was at the last tick, or 0 where this does not wait for any. From any thread.
+  [[nodiscard]] std::uint32_t time() const noexcept {
+    const bool waits = turned_at_.load(std::memory_order_relaxed) != 0;
+    return waits ? now_.load(std::memory_order_relaxed) : 0;
+  }
 
   /// Notes that of what was in use `freed` bytes were freed, and `used` are left. True when less is
   /// kept from now on, and what lies idle is to go.
@@ -62,15 +80,14 @@ class Rhythm {
   /// Notes that `used` bytes are in use, more than before.
   void rose(std::size_t used, std::uint32_t now) noexcept {
     if (depth_ == 0 || used < top_ - depth_ / 2 || now == 0 || is_late(now)) return;
-    if (depth_ >= scale_ / 2 || now - scaled_at_ > soon) {
+    if (depth_ >= scale_ / 2 || static_cast<std::int32_t>(now - scaled_at_) > soon) {
       if (depth_ < scale_ / 2) stop();
       scale_ = (std::max)(depth_, scale_ - scale_ / 8);
       scaled_at_ = now;
       if (++falls_ >= falls_of_rhythm) keep(scale_ + scale_ / 8);
     }
     begin(used);
-    if (kept_.load(std::memory_order_relaxed) != 0)
-      turned_at_.store(now, std::memory_order_relaxed);
+    if (kept_.load(std::memory_order_relaxed) != 0) turn(now);
   }
 
   /// So many bytes may lie idle. From any thread.
@@ -91,7 +108,7 @@ class Rhythm {
  private:
   /// What is less is for patience.
   static constexpr std::size_t deep = 4 * MiB;
-  static constexpr std::uint32_t soon = 1000;  // milliseconds
+  static constexpr std::int32_t soon = 1000;  // milliseconds
   static constexpr std::uint32_t falls_of_rhythm = 4;
   /// For turned_at_: the next time is one to wait from.
   static constexpr std::uint32_t asked = 1;
@@ -99,13 +116,13 @@ class Rhythm {
   /// Did it turn so long ago that what did not turn again since is none of a rhythm?
   [[nodiscard]] bool is_late(std::uint32_t now) const noexcept {
     const std::uint32_t at = turned_at_.load(std::memory_order_relaxed);
-    // A time of another thread's may be a little later.
-    return at > asked && now != 0 && now + soon - at > 2 * soon;
+    // Signed: a time of another thread's may be a little later.
+    return at > asked && now != 0 && static_cast<std::int32_t>(now - at) > soon;
   }
 
   /// It is `depth` bytes below its top. Where the time is not known, that is for the next call.
   void fall(std::size_t depth, std::uint32_t now) noexcept {
-    turned_at_.store(now != 0 ? now : asked, std::memory_order_relaxed);
+    turn(now != 0 ? now : asked);
     if (now == 0) return;
     depth_ = depth;
     if (rests_ != 0) keep(std::exchange(rests_, 0));
@@ -117,7 +134,13 @@ class Rhythm {
   void begin(std::size_t top) noexcept {
     top_ = top;
     depth_ = 0;
-    turned_at_.store(0, std::memory_order_relaxed);
+    turn(0);
+  }
+
+  void turn(std::uint32_t now) noexcept {
+    const bool waited = turned_at_.exchange(now, std::memory_order_relaxed) != 0;
+    if (!waited && now != 0) waiting_.fetch_add(1, std::memory_order_relaxed);
+    if (waited && now == 0) waiting_.fetch_sub(1, std::memory_order_relaxed);
   }
 
   void stop() noexcept {
@@ -142,6 +165,9 @@ class Rhythm {
   std::atomic<std::uint32_t> turned_at_{0};  // 0 when that does not matter
   std::atomic<std::size_t> kept_{0};
   static inline constinit std::atomic<std::size_t> running_{0};  // how many keep something
+  static inline constinit std::atomic<std::size_t> waiting_{0};  // how many need the time
+  static inline constinit std::atomic<std::uint32_t> now_{0};
+  static inline constinit std::atomic<bool> ticks_{false};  // is a thread at it?
 };
 
 }  // namespace sysalloc::detail::cached
