@@ -4,7 +4,6 @@
 #include <benchmark/benchmark.h>
 
 #include <cstddef>
-#include <cstdint>
 #include <vector>
 
 #include "../random.hpp"

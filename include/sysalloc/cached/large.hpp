@@ -82,7 +82,9 @@ class LargeBlocks {
     if (is_huge && gives_back && Heap::purges_pages) os::release_within(slab.base, slab.size);
     Heap::Slabs::give_descriptor(&slab);
     Heap::backend().dealloc(memory, whole);
-    if (!is_huge && gives_back && !keeps(asked, Rhythm::clock())) give_back(left);
+    if (is_huge || !gives_back) return;
+    if (os::keeps_freed && keeps(asked, Rhythm::clock())) return;
+    give_back(left);
   }
 
   /// Makes a block that is of `new_layout` where it is, of what is there: to grow it takes the room
@@ -272,7 +274,6 @@ class LargeBlocks {
 
   /// Of such blocks `size` bytes were freed. Do they come and go in a rhythm?
   static bool keeps(std::size_t size, std::uint32_t now) noexcept {
-    if (!os::keeps_freed) return false;
     const bool less = [size, now] {
       const std::lock_guard lock(mutex);
       return rhythm_.fell(ordinary_.load(std::memory_order_relaxed), size, now);

@@ -75,7 +75,6 @@ class Purging {
   static void purge_slabs(Shard& shard, Why why) noexcept {
     if (!Heap::purges_pages && why != Why::all) return;
     const std::size_t shards = Slabs::shards_used_.load(std::memory_order_relaxed);
-    const std::size_t kept = shard.rhythm.kept(shard.rhythm.time());
     std::array<std::uint32_t, class_count> slabs;
     std::size_t keep = 0;
     // In parentheses: see patience.hpp.
@@ -85,7 +84,9 @@ class Purging {
       const std::lock_guard lock(shard.mutex);
       slabs = shard.slabs;
       c = shard.looked_at;
-      if (why == Why::much_free) keep = shard.learned(shards) + kept;
+      if (why == Why::much_free) {
+        keep = shard.learned(shards) + shard.rhythm.kept(shard.rhythm.time());
+      }
       const std::size_t idle = shard.resident_free();
       if (keep != 0) enough = idle - (std::min)(keep, idle);
     }

@@ -137,11 +137,7 @@ class Rhythm {
     turn(0);
   }
 
-  void turn(std::uint32_t now) noexcept {
-    const bool waited = turned_at_.exchange(now, std::memory_order_relaxed) != 0;
-    if (!waited && now != 0) waiting_.fetch_add(1, std::memory_order_relaxed);
-    if (waited && now == 0) waiting_.fetch_sub(1, std::memory_order_relaxed);
-  }
+  void turn(std::uint32_t now) noexcept { set(turned_at_, now, waiting_); }
 
   void stop() noexcept {
     falls_ = 0;
@@ -150,10 +146,14 @@ class Rhythm {
     keep(0);
   }
 
-  void keep(std::size_t size) noexcept {
-    const bool kept = kept_.exchange(size, std::memory_order_relaxed) != 0;
-    if (!kept && size != 0) running_.fetch_add(1, std::memory_order_relaxed);
-    if (kept && size == 0) running_.fetch_sub(1, std::memory_order_relaxed);
+  void keep(std::size_t size) noexcept { set(kept_, size, running_); }
+
+  /// `count` is how many of its kind are not zero.
+  template <class T>
+  static void set(std::atomic<T>& to, T value, std::atomic<std::size_t>& count) noexcept {
+    const bool was = to.exchange(value, std::memory_order_relaxed) != 0;
+    if (!was && value != 0) count.fetch_add(1, std::memory_order_relaxed);
+    if (was && value == 0) count.fetch_sub(1, std::memory_order_relaxed);
   }
 
   std::size_t top_ = 0;                      // the most in use since the last rise

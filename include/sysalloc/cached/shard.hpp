@@ -64,8 +64,8 @@ struct alignas(64) Shard {
 
   std::size_t threads = 0;  // that take from here; guarded by the lock of the registry
 
-  /// Takes up to `want` blocks into the slots below `end`. The lock is held; `now` as for `rhythm`.
-  std::size_t take(SizeClass c, void** end, std::size_t want, std::uint32_t now) noexcept {
+  /// Takes up to `want` blocks into the slots below `end`. The lock is held.
+  std::size_t take(SizeClass c, void** end, std::size_t want) noexcept {
     const ClassInfo& info = class_info[c];
     std::size_t got = 0;
     while (got < want && !partial[c].empty()) {
@@ -78,7 +78,7 @@ struct alignas(64) Shard {
       if (slab->free(info) == 0) slab->unlink();
     }
     forget_free(c, got, 0);
-    rhythm.rose(used_bytes(), now);
+    rhythm.rose(used_bytes(), rhythm.time());
     return got;
   }
 
@@ -153,8 +153,8 @@ struct alignas(64) Shard {
 
   /// Notes that so much came back of what was in use. True when that shows that a rhythm is over,
   /// and what was kept is to go. The lock is held.
-  [[nodiscard]] bool note_freed(std::size_t freed, std::uint32_t now) noexcept {
-    if (!rhythm.fell(used_bytes(), freed, now)) return false;
+  [[nodiscard]] bool note_freed(std::size_t freed) noexcept {
+    if (!rhythm.fell(used_bytes(), freed, rhythm.time())) return false;
     // It was none of what was looked through in vain, or kept after a look.
     in_vain = purge_mark = 0;
     return true;
@@ -164,9 +164,9 @@ struct alignas(64) Shard {
   /// at again? What that costs stays in proportion to what was freed. `shards` are in use in all:
   /// the more, the less may lie idle in each, but what comes and goes in a rhythm may. Never true
   /// twice of the same. The lock is held.
-  [[nodiscard]] bool has_much_free(std::size_t shards, std::uint32_t now) noexcept {
+  [[nodiscard]] bool has_much_free(std::size_t shards) noexcept {
     const std::size_t idle = resident_free();
-    const std::size_t more = allowance(shards) + rhythm.kept(now);
+    const std::size_t more = allowance(shards) + rhythm.kept(rhythm.time());
     const std::size_t used = used_bytes();
     if (used_mark < used) used_mark = used;
     // The last that is freed may be what held most pages, and is less than that. So also when

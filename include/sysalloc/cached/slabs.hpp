@@ -51,9 +51,8 @@ class Slabs {
     Slab* spare = nullptr;
     bool will_fill = false;
     do {
-      const std::uint32_t now = shard.rhythm.time();
       const std::lock_guard lock(shard.mutex);
-      if (const std::size_t got = shard.take(c, end, want, now)) {
+      if (const std::size_t got = shard.take(c, end, want)) {
         if (spare != nullptr) shard.keep_spare(spare);
         return got;
       }
@@ -67,13 +66,12 @@ class Slabs {
     if (slab == nullptr) {
       // What threads gave up for that may be of this class.
       const std::lock_guard lock(shard.mutex);
-      return shard.take(c, end, want, 0);
+      return shard.take(c, end, want);
     }
     const ClassInfo& info = class_info[c];
     if (slab->tail == Tail::idle) trim_tail(shard, *slab, info);
     const std::size_t purged = slab->purged_bytes();
     if (will_fill) slab->populate();
-    const std::uint32_t now = shard.rhythm.time();
     const std::lock_guard lock(shard.mutex);
     // As what is brought by taking from it.
     shard.patience.brought(purged - slab->purged_bytes(), shard.bounds());
@@ -85,7 +83,7 @@ class Slabs {
     if (slab->free(info) != 0) shard.partial[c].push_front(slab);
     shard.note_free(c, slab->free(info));
     shard.purged_bytes += slab->purged_bytes();
-    shard.rhythm.rose(shard.used_bytes(), now);
+    shard.rhythm.rose(shard.used_bytes(), shard.rhythm.time());
     return got;
   }
 
@@ -365,13 +363,12 @@ class Slabs {
     bool hardly_used = false;
     bool ends = false;
     std::size_t looks = 0;
-    const std::uint32_t now = shard.rhythm.time();
     {
       const std::lock_guard lock(shard.mutex);
       const std::size_t used = shard.used_bytes();
       count = put_into(shard, c, blocks, count, empties);
-      ends = shard.note_freed(used - shard.used_bytes(), now);
-      over = shard.has_much_free(shards_used_.load(std::memory_order_relaxed), now);
+      ends = shard.note_freed(used - shard.used_bytes());
+      over = shard.has_much_free(shards_used_.load(std::memory_order_relaxed));
       looks = ++shard.looks;
       hardly_used = shard.is_hardly_used();
     }
@@ -390,11 +387,10 @@ class Slabs {
     const std::span<Shard> shards = shards_in_use();
     const std::size_t index = looks % shards.size();
     Shard& shard = shards[index];
-    const std::uint32_t now = shard.rhythm.time();
-    if (!shard.rhythm.is_over(now)) return;
-    const bool over = [&shard, now, &shards] {
+    if (!shard.rhythm.is_over(shard.rhythm.time())) return;
+    const bool over = [&shard, &shards] {
       const std::lock_guard lock(shard.mutex);
-      return shard.note_freed(0, now) && shard.has_much_free(shards.size(), now);
+      return shard.note_freed(0) && shard.has_much_free(shards.size());
     }();
     give(spans_of(index), {});
     if (over) Heap::Purging::purge_slabs(shard, Heap::Purging::Why::much_free);
@@ -524,11 +520,11 @@ class Slabs {
     }
   }
 
-  // The first is that of the program's first threads, often its only ones. What may lie idle in it
-  // is more than 64 MiB, after which the interpreter of R collects what it has no use for.
   static constexpr std::size_t span_heap_count = 8;
   static constexpr std::size_t shards_together = shard_count / span_heap_count;
   static_assert(shard_count % span_heap_count == 0);
+  // The first is that of the program's first threads, often its only ones. What may lie idle in it
+  // is more than 64 MiB, after which the interpreter of R collects what it has no use for.
   static inline constinit std::array<SpanHeap, span_heap_count> span_heaps_{SpanHeap(
       {.small = 16 * MiB / unit_size, .most = 80 * MiB / unit_size, .large = 4 * MiB / unit_size})};
   static inline constinit Metadata metadata_{};

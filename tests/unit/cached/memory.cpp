@@ -116,12 +116,14 @@ class Blocks {
  public:
   explicit Blocks(std::size_t most) : blocks_(std::make_unique<Block[]>(most)), most_(most) {}
 
-  // Sizes from 16 bytes to 64 KiB, evenly by their logarithm.
   void fill(std::size_t bytes, tests::Random& random) {
     while (live_ < bytes && count_ < most_) {
-      if (!add(tests::log_uniform(random, 16, 65536))) return;
+      if (!add_any(random)) return;
     }
   }
+
+  // One of 16 bytes to 64 KiB, evenly by their logarithm. False without memory.
+  bool add_any(tests::Random& random) { return add(tests::log_uniform(random, 16, 65536)); }
 
   // One of `size` bytes, every page written to. False without memory.
   bool add(std::size_t size) {
@@ -153,6 +155,9 @@ class Blocks {
   std::size_t live_ = 0;
 };
 
+// For faults_of_building.
+bool add_any(Blocks& blocks, tests::Random& random) { return blocks.add_any(random); }
+
 // What the process has more than `begin`, in MiB for the messages.
 std::size_t grown(std::size_t begin) { return std::max(resident(), begin) - begin; }
 
@@ -183,9 +188,7 @@ std::pair<long, long> faults_of_building(
 TEST_CASE("a small heap that is freed and built again and again stays resident") {
   if (!can_measure()) return;
   constexpr std::size_t bytes = 20 * MiB;
-  const auto [first, last] = faults_of_building(bytes, 8, [](Blocks& blocks, auto& random) {
-    return blocks.add(tests::log_uniform(random, 16, 65536));
-  });
+  const auto [first, last] = faults_of_building(bytes, 8, add_any);
   CHECK(last <= first / 4);
   const std::size_t kept = resident();
   Heap::purge();
@@ -224,10 +227,6 @@ namespace {
 
 constexpr std::size_t batch_bytes = 200 * MiB;
 
-bool add_to_batch(Blocks& blocks, tests::Random& random) {
-  return blocks.add(tests::log_uniform(random, 16, 65536));
-}
-
 // What the process has more than `begin` when seconds have passed in which nothing happened, and a
 // little happens then.
 std::size_t left_later(std::size_t begin) {
@@ -246,8 +245,8 @@ TEST_CASE("a batch of any size that soon comes again stays resident, for as long
   const std::size_t begin = resident();
   std::array<std::size_t, 7> kept{};
   std::size_t round = 0;
-  const auto [first, last] = faults_of_building(batch_bytes, kept.size(), add_to_batch,
-                                                [&] { kept[round++] = grown(begin); });
+  const auto [first, last] =
+      faults_of_building(batch_bytes, kept.size(), add_any, [&] { kept[round++] = grown(begin); });
   MESSAGE("MiB kept: ", kept[0] / MiB, ", ", kept[3] / MiB, ", ", kept[4] / MiB);
   // That it is a rhythm shows when it came again for the fourth time.
   CHECK(kept[0] <= batch_bytes / 10);
@@ -269,10 +268,10 @@ TEST_CASE("so does one in which less comes and goes") {
         if (blocks.live() >= next) {
           next += batch_bytes / 10;
           Blocks few(10'000);
-          while (few.live() < 6 * MiB) REQUIRE(add_to_batch(few, random));
+          while (few.live() < 6 * MiB) REQUIRE(few.add_any(random));
           few.shrink_to(0, random);
         }
-        return add_to_batch(blocks, random);
+        return blocks.add_any(random);
       });
   CHECK(last <= first / 16);
 }
@@ -305,10 +304,10 @@ TEST_CASE("and one between blocks that live, whose pages go later") {
 TEST_CASE("what of it is not taken again goes, and the rest stays when it is freed") {
   if (!can_measure()) return;
   const std::size_t begin = resident();
-  faults_of_building(batch_bytes, 6, add_to_batch);
+  faults_of_building(batch_bytes, 6, add_any);
   tests::Random random(tests::seed());
   Blocks half(batch_bytes / 1000);
-  while (half.live() < batch_bytes * 6 / 10) REQUIRE(add_to_batch(half, random));
+  while (half.live() < batch_bytes * 6 / 10) REQUIRE(half.add_any(random));
   const std::size_t left = left_later(begin);
   half.shrink_to(0, random);
   const std::size_t kept = grown(begin);
@@ -327,7 +326,7 @@ TEST_CASE("what threads kept that wait now goes when another one frees a little 
   std::vector<std::thread> threads;
   for (std::size_t i = 0; i < many; ++i) {
     threads.emplace_back([&] {
-      faults_of_building(each, 7, add_to_batch);
+      faults_of_building(each, 7, add_any);
       ready.arrive_and_wait();
       measured.arrive_and_wait();
     });
@@ -367,7 +366,7 @@ TEST_CASE("one that comes again later does not") {
   if (!can_measure()) return;
   const std::size_t begin = resident();
   const auto [first, last] =
-      faults_of_building(batch_bytes, 7, add_to_batch, [] { seconds_passed += 2; });
+      faults_of_building(batch_bytes, 7, add_any, [] { seconds_passed += 2; });
   CHECK(last >= first / 4);
   CHECK(grown(begin) <= batch_bytes / 2);
 }
@@ -375,9 +374,9 @@ TEST_CASE("one that comes again later does not") {
 TEST_CASE("of what is more than twice as much, no more stays than otherwise") {
   if (!can_measure()) return;
   const std::size_t begin = resident();
-  const auto [first, last] = faults_of_building(batch_bytes / 2, 7, add_to_batch);
+  const auto [first, last] = faults_of_building(batch_bytes / 2, 7, add_any);
   CHECK(last <= first / 16);
-  faults_of_building(2 * batch_bytes, 1, add_to_batch);
+  faults_of_building(2 * batch_bytes, 1, add_any);
   const std::size_t left = grown(begin);
   MESSAGE("MiB left: ", left / MiB);
   CHECK(left <= 2 * batch_bytes / 10);
