@@ -317,6 +317,7 @@ class Heap {
     if (forks_alone_) return;
     Threads::orphan_others();
     Slabs::recover();
+    Large::recover();
     Rhythm::tick_in_child();
     unlock_all();
   }

@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/os.hpp>
@@ -146,6 +147,13 @@ class LargeBlocks {
   static void look_at_rhythm() noexcept {
     const std::uint32_t now = rhythm_.time();
     if (rhythm_.is_over(now)) static_cast<void>(keeps(0, now));
+  }
+
+  /// In the child of a fork, taken while another thread may have been telling the C library what to
+  /// keep: whether it heard that nobody knows, so it is told again.
+  static void recover() noexcept {
+    if (!tells_.exchange(false, std::memory_order_relaxed)) return;
+    told_.store(std::numeric_limits<std::size_t>::max(), std::memory_order_relaxed);
   }
 
   /// Of all that live.

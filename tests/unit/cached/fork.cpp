@@ -109,6 +109,10 @@ std::atomic<bool> held_in_madvise{false};
 std::atomic<int> calls_before{0};
 std::atomic<int> in_madvise{0};
 
+// And the one that tells the C library what to keep.
+std::atomic<bool> held_in_mallopt{false};
+std::atomic<int> in_mallopt{0};
+
 }  // namespace
 
 // In the place of the C library's.
@@ -120,6 +124,51 @@ extern "C" int madvise(void* address, std::size_t size, int advice) noexcept {
   }
   return static_cast<int>(syscall(SYS_madvise, address, size, advice));
 }
+
+#if defined(__GLIBC__)
+extern "C" int mallopt(int /*parameter*/, int /*value*/) noexcept {
+  ++in_mallopt;
+  while (held_in_mallopt) std::this_thread::yield();
+  return 1;
+}
+
+TEST_CASE("what a thread was telling the C library a child tells it") {
+  if (sizeof(void*) < 8) {
+    tests::not_checked("what the C library is told to keep", "it is told nothing of 32 bits");
+    return;
+  }
+#if defined(__SANITIZE_ADDRESS__)
+  tests::not_checked("fork", "g++ 12's AddressSanitizer does not take its own locks at a fork");
+#else
+  // Large blocks come and go, so that they are to be kept, until the C library was told something.
+  const auto tells = [](std::size_t count) {
+    const int before = in_mallopt;
+    std::vector<void*> blocks(count);
+    for (int round = 0; round < 1000 && in_mallopt == before; ++round) {
+      for (void*& block : blocks) block = heap.alloc(layout(std::size_t{3} << 20));
+      for (void* const block : blocks) heap.dealloc(block, layout(std::size_t{3} << 20));
+    }
+    return in_mallopt != before;
+  };
+  held_in_mallopt = true;
+  std::thread other([&] { tells(8); });
+  while (in_mallopt == 0) std::this_thread::yield();
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(120);
+    tests::leaks_are_expected();
+    held_in_mallopt = false;
+    // It was about to be told of less.
+    _exit(tells(16) ? 0 : 1);
+  }
+  held_in_mallopt = false;
+  other.join();
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+#endif
+}
+#endif
 
 TEST_CASE("what a thread was giving back to the system is not lost to a child") {
   // All but the first of every 64 blocks go: each slab has pages to give back, and none is empty.
