@@ -137,12 +137,13 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
   /// above that as well, fits the room that the block has and takes up at least half of it. One
   /// that has to move to grow gets a quarter more room than it needs, so that a block that grows
   /// bit by bit is moved seldom; and above 1 MiB the backend's realloc moves it, where there is one
-  /// and the system moves pages (mremap(2)), so that a great one is never there twice.
+  /// and the system moves pages (mremap(2)), so that a great one is never there twice; nor is one
+  /// of 32 MiB and more that shrinks, of which the backend's realloc takes back what it leaves.
   [[nodiscard]] void* realloc(void* ptr, Layout layout, Layout new_layout) const noexcept {
     const detail::cached::SizeClass c = detail::cached::class_of(new_layout);
     if (c != 0 && c == Heap::map.kind(ptr)) return ptr;
     if (layout.size() > detail::cached::max_class_size) {
-      if (Heap::Large::resize(ptr, new_layout)) return ptr;
+      if (void* const resized = Heap::Large::resize(ptr, new_layout)) return resized;
       if (new_layout.size() > layout.size()) {
         const std::size_t room = new_layout.size() / 4;
         if (void* const moved = Heap::Large::move(ptr, new_layout, room)) return moved;
@@ -155,7 +156,8 @@ struct Cached : AllocatorInterface<Cached<Backend>> {
     return detail::realloc_by_copy(*this, ptr, layout, new_layout);
   }
 
-  /// The bytes that the block at `ptr` (not null) really holds; 0 when it is not of this heap.
+  /// The bytes that the block at `ptr` (not null) really holds; 0 when it is not of this heap, as
+  /// those are not which the backend gave one by one when it had no memory for a segment.
   /// While every call is passed on to the backend, for a memory checker is at work, it is what the
   /// backend says, which alone asks for `align`, and 0 from a backend that has no usable_size.
   [[nodiscard]] std::size_t usable_size(const void* ptr, std::size_t align = 1) const noexcept {

@@ -88,17 +88,21 @@ class LargeBlocks {
     give_back(left);
   }
 
-  /// Makes a block that is of `new_layout` where it is, of what is there: to grow it takes the room
-  /// behind it. False, and nothing is changed, when there is not so much, or it would be left with
-  /// more than half of it unused, or `ptr` is no large block.
-  static bool resize(void* ptr, Layout new_layout) noexcept {
-    if (Heap::map.kind(ptr) != kind_large) return false;
+  /// Makes a block that is of `new_layout` of what is there: to grow it takes the room behind it.
+  /// One that would be left with more than half of it unused has the backend's realloc take that
+  /// back, and may move for it, if it is huge: to copy it, both would have to be there meanwhile.
+  /// nullptr, and nothing is changed, when there is not so much, or it is to be copied, or `ptr` is
+  /// no large block.
+  static void* resize(void* ptr, Layout new_layout) noexcept {
+    if (Heap::map.kind(ptr) != kind_large) return nullptr;
     Slab& slab = *Heap::map.slab(ptr);
-    if (reinterpret_cast<std::uintptr_t>(ptr) != slab.base) return false;
+    if (reinterpret_cast<std::uintptr_t>(ptr) != slab.base) return nullptr;
     const std::size_t size = page_up(new_layout.size());
     const std::size_t most = units_of(slab) * unit_size;
-    if (reinterpret_cast<std::uintptr_t>(ptr) % new_layout.align() != 0) return false;
-    if (new_layout.size() <= max_class_size || size > most || size < most / 2) return false;
+    if (reinterpret_cast<std::uintptr_t>(ptr) % new_layout.align() != 0) return nullptr;
+    if (new_layout.size() <= max_class_size || size > most) return nullptr;
+    const bool is_far_less = size < most / 2;
+    if (is_far_less && (slab.asked < huge_size || !may_move(slab, new_layout))) return nullptr;
     const std::size_t before = slab.size;
     slab.size = size;
     if (size < before && Heap::purges_pages) {
@@ -106,7 +110,12 @@ class LargeBlocks {
     }
     // Modulo 2^n where it shrinks.
     bytes_.fetch_add(size - before, std::memory_order_relaxed);
-    return true;
+    if constexpr (moves) {
+      // It is of the new layout already, wherever it is.
+      void* const moved = is_far_less ? move_whole(slab, new_layout, 0) : nullptr;
+      if (moved != nullptr) return moved;
+    }
+    return ptr;
   }
 
   /// Makes a block that is of `new_layout`, which is larger, where the backend's realloc moves it:
@@ -114,14 +123,11 @@ class LargeBlocks {
   /// there twice meanwhile. It can grow by `room` bytes then. nullptr, and nothing is changed, when
   /// there is no memory, or `ptr` is no such block.
   static void* move(void* ptr, Layout new_layout, std::size_t room) noexcept {
-    if constexpr (os::realloc_moves_pages &&
-                  HasRealloc<std::remove_cvref_t<decltype(Heap::backend())>>) {
+    if constexpr (moves) {
       if (Heap::map.kind(ptr) != kind_large) return nullptr;
       Slab& slab = *Heap::map.slab(ptr);
-      if (reinterpret_cast<std::uintptr_t>(ptr) != slab.base || slab.align_shift != 0) {
-        return nullptr;
-      }
-      if (new_layout.align() > unit_size) return nullptr;
+      if (reinterpret_cast<std::uintptr_t>(ptr) != slab.base) return nullptr;
+      if (!may_move(slab, new_layout)) return nullptr;
       if (void* const moved = move_whole(slab, new_layout, room)) return moved;
       if (void* const moved = move_whole(slab, new_layout, 0)) return moved;
       return Heap::ask_again([&] { return move_whole(slab, new_layout, 0); });
@@ -164,6 +170,13 @@ class LargeBlocks {
   static inline constinit Mutex mutex{};
 
  private:
+  /// Can the backend's realloc make a block larger or smaller, and is that no copy?
+  static constexpr bool moves =
+      os::realloc_moves_pages && HasRealloc<std::remove_cvref_t<decltype(Heap::backend())>>;
+  static bool may_move(const Slab& slab, Layout new_layout) noexcept {
+    return moves && slab.align_shift == 0 && new_layout.align() <= unit_size;
+  }
+
   /// A block of `size` bytes in what the backend gives for `whole`, and what describes it; nullptr
   /// without memory for either.
   static void* alloc_whole(Layout whole, std::size_t size, bool zeroed) noexcept {
@@ -186,7 +199,7 @@ class LargeBlocks {
     return reinterpret_cast<void*>(base);
   }
 
-  /// move() of a block of which all that was tested, with no other room than `room`.
+  /// move(), or resize(), of a block of which all that was tested, with no other room than `room`.
   static void* move_whole(Slab& slab, Layout new_layout, std::size_t room) noexcept {
     const auto whole = whole_of(new_layout, room);
     if (!whole) return nullptr;

@@ -216,3 +216,57 @@ TEST_CASE("it is never there twice") {
   }
 #endif
 }
+
+TEST_CASE("nor is one that shrinks, and what it does not need goes back") {
+#if !defined(__linux__)
+  tests::not_checked("how a huge block shrinks", "the C library here copies it");
+#else
+  const sysalloc::Cached<Budget> budget;
+  constexpr std::size_t size = 128 * MiB;
+  constexpr std::size_t rest = 48 * MiB;
+  Budget::limited.set_limit(SIZE_MAX);
+  void* const ptr = budget.alloc(layout(size));
+  REQUIRE(ptr != nullptr);
+  tests::fill_words(ptr, size, 1);
+  Budget::limited.set_limit(Budget::limited.used() + MiB);
+  const long before = tests::page_faults();
+  void* const less = budget.realloc(ptr, layout(size), rest);
+  const long touched = tests::page_faults() - before;
+  REQUIRE(less != nullptr);
+  CHECK(budget.usable_size(less) == rest);
+  CHECK(Budget::limited.used() <= rest + 4 * MiB);
+  CHECK(tests::holds_words(less, rest, 1));
+  budget.dealloc(less, layout(rest));
+  CHECK(Budget::limited.used() <= 4 * MiB);
+  if (!tests::plain_malloc() || tests::emulated()) {
+    tests::not_checked("page faults", "a checker or emulator has its own");
+  } else {
+    // A copy touches 12288 pages.
+    CHECK(touched < 6144);
+  }
+#endif
+}
+
+TEST_CASE("it shrinks where it is when the backend cannot") {
+#if !defined(__linux__)
+  tests::not_checked("how a huge block shrinks", "the C library here copies it");
+#else
+  constexpr std::size_t size = 80 * MiB;
+  constexpr std::size_t rest = 10 * MiB;
+  void* const ptr = block(size, 1);
+  Moving::most = 0;
+  CHECK(heap.realloc(ptr, layout(size), rest) == ptr);
+  Moving::most = SIZE_MAX;
+  CHECK(heap.usable_size(ptr) == rest);
+  CHECK(Heap::stats().live == rest);
+  CHECK(tests::holds_words(ptr, rest, 1));
+  // And gives the rest back when it can.
+  void* const less = heap.realloc(ptr, layout(rest), rest - MiB);
+  REQUIRE(less != nullptr);
+  CHECK(Heap::stats().mapped - Heap::stats().metadata <= rest + MiB);
+  CHECK(tests::holds_words(less, rest - MiB, 1));
+  heap.dealloc(less, layout(rest - MiB));
+  tests::check_nothing_is_held<Heap>();
+  CHECK(Heap::stats().wrong_sizes == 0);
+#endif
+}
