@@ -184,16 +184,18 @@ class Slabs {
   }
 
   /// Takes the locks of the shards in use, of the span heaps, and of the metadata. That of the
-  /// registry is held, so that no other shard comes into use before they are unlocked.
+  /// registry is held, so that no other thread brings one more into use before they are unlocked;
+  /// this one may, in a handler that runs later.
   SYSALLOC_COLD static void lock_for_fork() noexcept {
-    for (Shard& shard : shards_in_use()) shard.mutex.lock_for_fork();
+    locked_shards_ = shards_in_use();
+    for (Shard& shard : locked_shards_) shard.mutex.lock_for_fork();
     for (SpanHeap& spans : span_heaps_) spans.mutex.lock_for_fork();
     metadata_.mutex.lock_for_fork();
   }
   SYSALLOC_COLD static void unlock_after_fork() noexcept {
     metadata_.mutex.unlock_after_fork();
     for (SpanHeap& spans : span_heaps_) spans.mutex.unlock_after_fork();
-    for (Shard& shard : shards_in_use()) shard.mutex.unlock_after_fork();
+    for (Shard& shard : locked_shards_) shard.mutex.unlock_after_fork();
   }
 
   /// In the child of a fork, before that: makes the slabs and units that other threads had in hand
@@ -530,6 +532,7 @@ class Slabs {
   static inline constinit Metadata metadata_{};
   static inline constinit std::array<Shard, shard_count> shards_{};
   static inline constinit std::atomic<std::size_t> shards_used_{0};  // so far
+  static inline constinit std::span<Shard> locked_shards_{};         // for a fork
 };
 
 }  // namespace sysalloc::detail::cached

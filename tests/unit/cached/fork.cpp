@@ -244,10 +244,11 @@ TEST_CASE("slabs that a thread was taking apart are not lost to a child") {
   tests::check_nothing_is_held<Heap>();
 }
 
-TEST_CASE("handlers of a fork allocate") {
-  // The heap registers its own at its first use, which here is not in the middle of a fork.
-  heap.dealloc(heap.alloc(layout(8)), layout(8));
+namespace {
+
+void fork_with_handler() {
   alarm(120);
+  handled = 0;
   handler_allocates = true;
   const pid_t child = fork();
   handler_allocates = false;
@@ -258,6 +259,17 @@ TEST_CASE("handlers of a fork allocate") {
   alarm(0);
   CHECK(handled == 2);
   check_ends_well(child);
+}
+
+}  // namespace
+
+TEST_CASE("handlers of a fork allocate") {
+  // The heap registers its own at its first use, which here is not in the middle of a fork.
+  heap.dealloc(heap.alloc(layout(8)), layout(8));
+  fork_with_handler();
+  // In a thread that has no cache before, which brings one more shard into use while the locks of
+  // the others are held: ThreadSanitizer sees whether that of the new one is unlocked with these.
+  std::thread(fork_with_handler).join();
 }
 
 TEST_CASE("what threads that a child does not have had cached is not lost to it") {
