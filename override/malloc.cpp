@@ -14,11 +14,13 @@
 // pthread_setspecific, in the last breath of a thread. What Cached does about that is said in
 // cached/heap.hpp, os_unix.hpp (PerThread) and threads.hpp.
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <sysalloc/cached.hpp>
 #include <sysalloc/detail/compiler.hpp>
 #include <sysalloc/detail/visibility.hpp>
@@ -188,7 +190,16 @@ SYSALLOC_EXPORT void* realloc(void* ptr, std::size_t size) noexcept {
   if (const std::size_t usable = Heap::own_usable_size(ptr)) return resize(ptr, usable, size);
   // One that was freed, or lies within a block: the program ends with a message.
   if (!Heap::is_foreign(ptr, Heap::map.kind(ptr))) Heap::dealloc_rest(ptr, 0, System::min_align);
-  return sysalloc::detail::c_library::realloc(ptr, size);
+  const int before = errno;
+  if (void* const moved = sysalloc::detail::c_library::realloc(ptr, size)) return moved;
+  // What this heap has free the C library does not know of. `ptr` is as it was, what the analyzer
+  // does not see: the size is not zero. NOLINTBEGIN(clang-analyzer-unix.Malloc)
+  void* const block = malloc(size);
+  if (block == nullptr) return nullptr;
+  std::memcpy(block, ptr, std::min(malloc_usable_size(ptr), size));
+  free(ptr);
+  return with_errno(block, before);
+  // NOLINTEND(clang-analyzer-unix.Malloc)
 }
 
 SYSALLOC_EXPORT void* reallocarray(void* ptr, std::size_t count, std::size_t size) noexcept {

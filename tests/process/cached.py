@@ -421,6 +421,57 @@ class Remnants(support.TestCase):
                 self.assertEqual(len(result.stdout.splitlines()), 4)
 
 
+# Takes blocks until there is no memory for more, the last ones from the C library alone, and frees
+# all but one of these: the heap has room for what that is to grow to, and the C library has none.
+GROWS_AT_LIMIT = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+int main(int count, char** arguments) {
+  enum { size = 3000, most = 100000 };
+  static char* blocks[most];
+  free(malloc(size));
+  long pages = 0;
+  FILE* const file = fopen("/proc/self/statm", "r");
+  if (count != 2 || fscanf(file, "%ld", &pages) != 1) return 1;
+  fclose(file);
+  const size_t now = (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+  const struct rlimit limit = {now + ((size_t)atoi(arguments[1]) << 20), RLIM_INFINITY};
+  setrlimit(RLIMIT_AS, &limit);
+  int taken = 0;
+  for (; taken != most; ++taken) {
+    if ((blocks[taken] = malloc(size)) == NULL) break;
+    memset(blocks[taken], 7, size);
+  }
+  if (taken < 2 || taken == most) return 2;
+  const int last = taken - 1;
+  for (int i = 0; i != last; ++i) free(blocks[i]);
+  char* const grown = realloc(blocks[last], 2 << 20);
+  if (grown == NULL) return 3;
+  for (int i = 0; i < size; ++i) {
+    if (grown[i] != 7) return 4;
+  }
+  memset(grown, 1, 2 << 20);
+  free(grown);
+  return 0;
+}
+"""
+
+
+class AtLimit(support.TestCase):
+    def test_a_block_of_the_c_library_grows(self):
+        if not support.MALLOC_SHARED.exists():
+            self.skipTest("the library that replaces malloc is not built")
+        source = self.write("grows.c", GROWS_AT_LIMIT)
+        program = self.build("-x", "c", "-O1", "-fno-builtin", source)
+        env = support.environment(LD_PRELOAD=str(support.MALLOC_SHARED))
+        for mebibytes in (6, 10, 14):
+            with self.subTest(mebibytes=mebibytes):
+                self.check([program, str(mebibytes)], env=env)
+
+
 # A library that has Cached for itself, in a host that closes it while a thread lives that used it.
 LIBRARY = r"""
 struct Node { Node* next; char data[40]; };
