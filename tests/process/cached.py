@@ -821,6 +821,24 @@ int main() {
 """
 
 
+# As GNU's tools do, which close what they write to in a handler of their own; then one that opens
+# another file, which gets the descriptor that is free.
+CLOSES = r"""
+#include <fcntl.h>
+#include <unistd.h>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+void* kept;
+int main(int, char** arguments) {
+  kept = ::operator new(1000);
+  if (arguments[1] == nullptr) return std::atexit([] { close(2); });
+  close(2);
+  return open(arguments[1], O_CREAT | O_WRONLY, 0600) == 2 ? 0 : 1;
+}
+"""
+
+
 class Statistics(support.TestCase):
     def assert_table(self, command, **environment):
         result = self.check([*command], env=support.environment(**environment))
@@ -842,6 +860,17 @@ class Statistics(support.TestCase):
         # 1000 bytes are of the class of 1024, and this one is not freed.
         self.assertGreaterEqual(int(rows[1024][1]), 1)
         self.assertEqual(len(rows[1024]), 5)
+
+    def test_of_a_program_that_closes_its_standard_error(self):
+        program = self.build("-O1", self.write("closes.cpp", CLOSES), OBJECT)
+        other = self.scratch / "other"
+        for arguments in ([], [str(other)]):
+            with self.subTest(arguments=arguments):
+                result = self.check(
+                    [program, *arguments], env=support.environment(SYSALLOC_STATS="1")
+                )
+                self.assertIn("sysalloc: the heap of Cached\n", result.stderr)
+        self.assertEqual(other.read_text(), "")
 
     def test_asked_for(self):
         source = self.write("keeps.cpp", KEEPS)

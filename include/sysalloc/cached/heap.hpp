@@ -282,7 +282,13 @@ class Heap {
     Threads::start();
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
-    if (os::wants("SYSALLOC_STATS")) static_cast<void>(std::atexit([] { print(stats()); }));
+    if (os::wants("SYSALLOC_STATS")) {
+      os::kept_error.keep();
+      static_cast<void>(std::atexit([] {
+        if (const int kept = os::kept_error.descriptor(); kept >= 0) print(stats(), kept);
+        os::kept_error.close();
+      }));
+    }
     // Asked now: the child of a fork has an end, too, and may find a lock of the loader held by a
     // thread that it does not have.
     static_cast<void>(std::atexit(os::stays_loaded() ? Threads::stop : unload));

@@ -3,8 +3,10 @@
 #ifndef SYSALLOC_CACHED_OS_UNIX_HPP_
 #define SYSALLOC_CACHED_OS_UNIX_HPP_
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -309,6 +311,41 @@ inline bool stays_loaded() noexcept {
   return dl_iterate_phdr(has, &here) == 1;
 #endif
 }
+
+/// Where the standard error goes when the program is loaded, for what is written at its end. By
+/// then programs have closed it, as GNU's do, and perhaps opened another file in its place.
+class KeptError {
+ public:
+  void keep() noexcept {
+    struct stat now{};
+    if (fstat(STDERR_FILENO, &now) != 0) return;
+    device_ = now.st_dev;
+    inode_ = now.st_ino;
+    // Far from those that a program counts on to be next.
+    descriptor_ = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 100);
+  }
+  /// Below zero when it goes nowhere.
+  [[nodiscard]] int descriptor() const noexcept {
+    if (leads_there(descriptor_)) return descriptor_;
+    return leads_there(STDERR_FILENO) ? STDERR_FILENO : -1;
+  }
+  void close() noexcept {
+    if (leads_there(descriptor_)) ::close(descriptor_);
+    descriptor_ = -1;
+  }
+
+ private:
+  [[nodiscard]] bool leads_there(int descriptor) const noexcept {
+    struct stat now{};
+    return inode_ != 0 && descriptor >= 0 && fstat(descriptor, &now) == 0 &&
+           now.st_dev == device_ && now.st_ino == inode_;
+  }
+
+  int descriptor_ = -1;
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
+};
+inline constinit KeptError kept_error{};
 
 /// A pointer of each thread; Policy::none() until it is set. When a thread that has set it ends, it
 /// is that again and Policy::at_end() is called with what it was, after the destructors of the

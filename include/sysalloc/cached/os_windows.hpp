@@ -92,6 +92,14 @@ inline void at_fork(void (* /*before*/)(), void (* /*in_parent*/)(),
 /// for.
 inline bool stays_loaded() noexcept { return true; }
 
+/// Where the standard error goes: programs here leave it.
+struct KeptError {
+  void keep() const noexcept {}
+  [[nodiscard]] int descriptor() const noexcept { return 2; }
+  void close() const noexcept {}
+};
+inline constinit KeptError kept_error{};
+
 /// A slot for a pointer in each thread, null until it is set, and what is called with the pointer
 /// when a thread ends in which it is not null. Constant-initialised and never destroyed.
 class ThreadSlot {

@@ -37,18 +37,18 @@ struct CachedStats {
   std::array<Class, detail::cached::class_count> classes{};
 };
 
-/// Writes the table to the standard error that a program prints at its end with SYSALLOC_STATS=1.
-/// Allocates nothing; may be called from any thread.
-SYSALLOC_COLD inline void print(const CachedStats& stats) noexcept {
-  using detail::write_error;
+/// Writes the table that a program prints at its end with SYSALLOC_STATS=1, to the standard error
+/// or another descriptor. Allocates nothing; may be called from any thread.
+SYSALLOC_COLD inline void print(const CachedStats& stats, int descriptor = 2) noexcept {
   using detail::cached::Text;
-  const auto line = [](const char* name, std::size_t value, const char* unit) {
+  const auto write = [descriptor](const char* text) { detail::write_error(text, descriptor); };
+  const auto line = [write](const char* name, std::size_t value, const char* unit) {
     Text text;
     text << "  " << name;
     text.to(12) << value << unit << "\n";
-    write_error(text.c_str());
+    write(text.c_str());
   };
-  write_error("sysalloc: the heap of Cached\n");
+  write("sysalloc: the heap of Cached\n");
   line("live", stats.live, " bytes");
   line("large", stats.large, " bytes, of the live ones");
   line("cached", stats.cached, " bytes, in thread caches");
@@ -58,7 +58,7 @@ SYSALLOC_COLD inline void print(const CachedStats& stats) noexcept {
   line("metadata", stats.metadata, " bytes, of the mapped ones");
   if (stats.wrong_sizes != 0)
     line("repaired", stats.wrong_sizes, " blocks freed with a wrong size");
-  write_error("  size      live blocks   cached    free      slabs\n");
+  write("  size      live blocks   cached    free      slabs\n");
   for (const CachedStats::Class& c : stats.classes) {
     if (c.slabs == 0) continue;
     Text text;
@@ -67,7 +67,7 @@ SYSALLOC_COLD inline void print(const CachedStats& stats) noexcept {
     text.to(26) << c.blocks_cached;
     text.to(36) << c.blocks_free;
     text.to(46) << c.slabs << "\n";
-    write_error(text.c_str());
+    write(text.c_str());
   }
 }
 

@@ -16,19 +16,19 @@
 
 namespace sysalloc::detail {
 
-/// Writes text to the standard error. Allocates nothing and takes no lock but that of the
-/// descriptor on Windows, so that it may be called from inside an allocator. What cannot be written
-/// is lost. No cancellation point, as write(2) is: a thread that is cancelled in a function that
-/// does not throw ends the program, and nobody hears of what was to be said.
-inline void write_error(const char* text) noexcept {
+/// Writes text to a descriptor, the standard error's as a rule. Allocates nothing and takes no lock
+/// but that of the descriptor on Windows, so that it may be called from inside an allocator. What
+/// cannot be written is lost. No cancellation point, as write(2) is: a thread that is cancelled in
+/// a function that does not throw ends the program, and nobody hears of what was to be said.
+inline void write_error(const char* text, int descriptor = 2) noexcept {
 #if defined(_WIN32)
-  static_cast<void>(_write(2, text, static_cast<unsigned>(std::strlen(text))));
+  static_cast<void>(_write(descriptor, text, static_cast<unsigned>(std::strlen(text))));
 #else
 #if defined(PTHREAD_CANCEL_DISABLE)
   int before = 0;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
 #endif
-  [[maybe_unused]] const auto written = write(STDERR_FILENO, text, std::strlen(text));
+  [[maybe_unused]] const auto written = write(descriptor, text, std::strlen(text));
 #if defined(PTHREAD_CANCEL_DISABLE)
   pthread_setcancelstate(before, nullptr);
 #endif
