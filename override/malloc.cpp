@@ -191,7 +191,8 @@ SYSALLOC_EXPORT void* realloc(void* ptr, std::size_t size) noexcept {
   // One that was freed, or lies within a block: the program ends with a message.
   if (!Heap::is_foreign(ptr, Heap::map.kind(ptr))) Heap::dealloc_rest(ptr, 0, System::min_align);
   const int before = errno;
-  if (void* const moved = sysalloc::detail::c_library::realloc(ptr, size)) return moved;
+  void* const moved = sysalloc::detail::c_library::realloc(ptr, size);
+  if (moved != nullptr || Heap::steps_aside) return moved;
   // What this heap has free the C library does not know of. `ptr` is as it was, what the analyzer
   // does not see: the size is not zero. NOLINTBEGIN(clang-analyzer-unix.Malloc)
   void* const block = malloc(size);

@@ -821,20 +821,32 @@ int main() {
 """
 
 
-# As GNU's tools do, which close what they write to in a handler of their own; then one that opens
-# another file, which gets the descriptor that is free.
+# A program with two heaps, which closes its standard error in a handler of its own, as GNU's tools
+# do; or opens another file before, which gets the descriptor that is free. Its child has no
+# descriptor that it knows nothing of.
 CLOSES = r"""
 #include <fcntl.h>
+#include <sys/wait.h>
+#include <sysalloc/cached.hpp>
 #include <unistd.h>
 #include <cstdlib>
-#include <cstring>
-#include <new>
-void* kept;
+struct Other : sysalloc::System {};
+constexpr auto layout = sysalloc::Layout::from_size_align_unchecked(1000, 8);
 int main(int, char** arguments) {
-  kept = ::operator new(1000);
+  if (sysalloc::Cached<>{}.alloc(layout) == nullptr) return 1;
+  if (sysalloc::Cached<Other>{}.alloc(layout) == nullptr) return 1;
+  const pid_t child = fork();
+  if (child == 0) {
+    for (int i = 3; i < 1024; ++i) {
+      if (fcntl(i, F_GETFD) != -1) _exit(1);
+    }
+    _exit(0);
+  }
+  int status = 0;
+  if (waitpid(child, &status, 0) != child || status != 0) return 2;
   if (arguments[1] == nullptr) return std::atexit([] { close(2); });
   close(2);
-  return open(arguments[1], O_CREAT | O_WRONLY, 0600) == 2 ? 0 : 1;
+  return open(arguments[1], O_CREAT | O_WRONLY, 0600) == 2 ? 0 : 3;
 }
 """
 
@@ -862,14 +874,15 @@ class Statistics(support.TestCase):
         self.assertEqual(len(rows[1024]), 5)
 
     def test_of_a_program_that_closes_its_standard_error(self):
-        program = self.build("-O1", self.write("closes.cpp", CLOSES), OBJECT)
+        flags = ["-std=c++23", "-O1", support.INCLUDE]
+        program = self.build(*flags, self.write("closes.cpp", CLOSES), support.LIBRARY)
         other = self.scratch / "other"
         for arguments in ([], [str(other)]):
             with self.subTest(arguments=arguments):
                 result = self.check(
                     [program, *arguments], env=support.environment(SYSALLOC_STATS="1")
                 )
-                self.assertIn("sysalloc: the heap of Cached\n", result.stderr)
+                self.assertEqual(result.stderr.count("sysalloc: the heap of Cached\n"), 2)
         self.assertEqual(other.read_text(), "")
 
     def test_asked_for(self):

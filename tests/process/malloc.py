@@ -388,6 +388,7 @@ OWN = r"""
 namespace {
 alignas(4096) char memory[16 << 20];
 std::size_t used = 0;
+bool refuses = false;
 struct Header { std::size_t size; Header* self; };
 void* take(std::size_t size, std::size_t align) {
   used = (used + sizeof(Header) + align - 1) & -align;
@@ -408,6 +409,7 @@ void* malloc(std::size_t size) { return take(size, 16); }
 void* calloc(std::size_t count, std::size_t size) { return take(count * size, 16); }
 void free(void* ptr) { if (ptr != nullptr) header_of(ptr)->self = nullptr; }
 void* realloc(void* ptr, std::size_t size) {
+  if (refuses) return nullptr;
   void* const moved = take(size, 16);
   if (ptr == nullptr) return moved;
   std::memcpy(moved, ptr, header_of(ptr)->size < size ? header_of(ptr)->size : size);
@@ -433,6 +435,12 @@ int main() {
     std::free(reallocarray(array, 20, 100));
     std::free(aligned_alloc(64, 128));
   }
+  // What it has no memory for nobody else has.
+  void* const block = std::malloc(1000);
+  refuses = true;
+  if (reallocarray(block, 2, 1000) != nullptr || header_of(block)->size != 1000) return 4;
+  refuses = false;
+  std::free(block);
   std::puts("done");
 }
 """

@@ -283,10 +283,10 @@ class Heap {
     // Registered before nearly everything else, so it runs after nearly everything else. Where that
     // fails there is no table.
     if (os::wants("SYSALLOC_STATS")) {
-      os::kept_error.keep();
+      error_.keep();
       static_cast<void>(std::atexit([] {
-        if (const int kept = os::kept_error.descriptor(); kept >= 0) print(stats(), kept);
-        os::kept_error.close();
+        if (const int descriptor = error_.descriptor(); descriptor >= 0) print(stats(), descriptor);
+        error_.close();
       }));
     }
     // Asked now: the child of a fork has an end, too, and may find a lock of the loader held by a
@@ -320,6 +320,7 @@ class Heap {
   /// The caches of threads that the child does not have wait for its next need of a slab. The slabs
   /// and units of which those threads were giving pages back are free again at once.
   SYSALLOC_COLD static void unlock_in_child() noexcept {
+    error_.close();
     if (forks_alone_) return;
     Threads::orphan_others();
     Slabs::recover();
@@ -329,6 +330,7 @@ class Heap {
   }
 
   static inline constinit NeverDestroyed<Backend> global_instance_{};
+  static inline constinit os::KeptError error_{};
   // Started when the program or library is loaded, unless something allocated earlier: no fork can
   // come between then.
   static inline const bool started_at_load_ = start_at_load();

@@ -112,8 +112,12 @@ class LargeBlocks {
     bytes_.fetch_add(size - before, std::memory_order_relaxed);
     if constexpr (moves) {
       // It is of the new layout already, wherever it is.
-      void* const moved = is_far_less ? move_whole(slab, new_layout, 0) : nullptr;
-      if (moved != nullptr) return moved;
+      if (is_far_less) {
+        if (void* const moved = move_whole(slab, new_layout, 0)) return moved;
+        // For want of what would describe it elsewhere.
+        void* const again = Heap::ask_again([&] { return move_whole(slab, new_layout, 0); });
+        if (again != nullptr) return again;
+      }
     }
     return ptr;
   }

@@ -23,7 +23,7 @@
 //   is_single_threaded       where the system tells
 //   at_fork                  handlers, where there is fork
 //   stays_loaded             whether this code ends with the process
-//   kept_error               where to write at the end of the program
+//   KeptError                where to write at the end of the program
 //   PerThread                a pointer of each thread, and what happens to it when the thread ends
 
 #ifndef SYSALLOC_CACHED_OS_HPP_

@@ -312,15 +312,20 @@ inline bool stays_loaded() noexcept {
 #endif
 }
 
-/// Where the standard error goes when the program is loaded, for what is written at its end. By
+/// Where the standard error goes at the start, for what is written at the end of the program. By
 /// then programs have closed it, as GNU's do, and perhaps opened another file in its place.
 class KeptError {
  public:
   void keep() noexcept {
+    const KeepErrno keep;
     struct stat now{};
-    if (fstat(STDERR_FILENO, &now) != 0) return;
-    device_ = now.st_dev;
-    inode_ = now.st_ino;
+    if (fstat(STDERR_FILENO, &now) == 0) {
+      device_ = now.st_dev;
+      inode_ = now.st_ino;
+    } else if (errno == EBADF) {
+      return;
+    }
+    was_open_ = true;
     // Far from those that a program counts on to be next.
     descriptor_ = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 100);
   }
@@ -329,23 +334,29 @@ class KeptError {
     if (leads_there(descriptor_)) return descriptor_;
     return leads_there(STDERR_FILENO) ? STDERR_FILENO : -1;
   }
+  /// Leaves the program's own alone. At the end; and in the child of a fork, which may be a daemon
+  /// whose parent's reader waits for the end of what it reads.
   void close() noexcept {
+    const KeepErrno keep;
     if (leads_there(descriptor_)) ::close(descriptor_);
     descriptor_ = -1;
   }
 
  private:
+  /// What cannot be told apart is taken for the same: files that are too large for this `struct
+  /// stat`.
   [[nodiscard]] bool leads_there(int descriptor) const noexcept {
+    if (!was_open_ || descriptor < 0) return false;
     struct stat now{};
-    return inode_ != 0 && descriptor >= 0 && fstat(descriptor, &now) == 0 &&
-           now.st_dev == device_ && now.st_ino == inode_;
+    if (fstat(descriptor, &now) != 0) return errno != EBADF;
+    return inode_ == 0 || (now.st_dev == device_ && now.st_ino == inode_);
   }
 
+  bool was_open_ = false;
   int descriptor_ = -1;
-  dev_t device_ = 0;
-  ino_t inode_ = 0;
+  std::uint64_t device_ = 0;
+  std::uint64_t inode_ = 0;
 };
-inline constinit KeptError kept_error{};
 
 /// A pointer of each thread; Policy::none() until it is set. When a thread that has set it ends, it
 /// is that again and Policy::at_end() is called with what it was, after the destructors of the

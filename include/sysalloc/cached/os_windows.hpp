@@ -94,11 +94,10 @@ inline bool stays_loaded() noexcept { return true; }
 
 /// Where the standard error goes: programs here leave it.
 struct KeptError {
-  void keep() const noexcept {}
+  void keep() noexcept {}
   [[nodiscard]] int descriptor() const noexcept { return 2; }
-  void close() const noexcept {}
+  void close() noexcept {}
 };
-inline constinit KeptError kept_error{};
 
 /// A slot for a pointer in each thread, null until it is set, and what is called with the pointer
 /// when a thread ends in which it is not null. Constant-initialised and never destroyed.

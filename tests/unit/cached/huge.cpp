@@ -247,6 +247,45 @@ TEST_CASE("nor is one that shrinks, and what it does not need goes back") {
 #endif
 }
 
+namespace {
+
+// Of a heap of its own, which has nothing at hand that describes a block elsewhere.
+struct Fresh : Moving {};
+
+}  // namespace
+
+TEST_CASE("each of the backend's allocations fails once while it shrinks") {
+#if !defined(__linux__)
+  tests::not_checked("how a huge block shrinks", "the C library here copies it");
+#else
+  using FreshHeap = sysalloc::Cached<Fresh>;
+  constexpr FreshHeap fresh;
+  constexpr std::size_t size = 80 * MiB;
+  constexpr std::size_t rest = 10 * MiB;
+  std::size_t walked = 0;
+  for (std::size_t n = 1;; ++n) {
+    CAPTURE(n);
+    void* const ptr = fresh.alloc(layout(size));
+    REQUIRE(ptr != nullptr);
+    tests::fill_words(ptr, size, n);
+    const std::size_t failures = Fresh::failing.failures();
+    Fresh::failing.fail_nth(n);
+    void* const less = fresh.realloc(ptr, layout(size), rest);
+    Fresh::failing.fail_none();
+    REQUIRE(less != nullptr);
+    CHECK(fresh.usable_size(less) == rest);
+    // What it does not need is with the backend again.
+    CHECK(FreshHeap::stats().mapped - FreshHeap::stats().metadata <= rest + MiB);
+    CHECK(tests::holds_words(less, rest, n));
+    fresh.dealloc(less, layout(rest));
+    if (Fresh::failing.failures() == failures) break;
+    ++walked;
+  }
+  CHECK(walked >= 1);
+  tests::check_nothing_is_held<FreshHeap>();
+#endif
+}
+
 TEST_CASE("it shrinks where it is when the backend cannot") {
 #if !defined(__linux__)
   tests::not_checked("how a huge block shrinks", "the C library here copies it");
