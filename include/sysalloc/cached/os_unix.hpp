@@ -18,6 +18,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <limits>
+#include <sysalloc/detail/fatal.hpp>
 
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -338,6 +339,7 @@ class KeptError {
   /// whose parent's reader waits for the end of what it reads.
   void close() noexcept {
     const KeepErrno keep;
+    [[maybe_unused]] const NoCancellation guard;
     if (leads_there(descriptor_)) ::close(descriptor_);
     descriptor_ = -1;
   }

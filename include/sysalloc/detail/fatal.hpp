@@ -16,22 +16,30 @@
 
 namespace sysalloc::detail {
 
+/// While it lives what is called is no cancellation point, as write(2) and close(2) are: a thread
+/// that is cancelled in a function that does not throw ends the program.
+class NoCancellation {
+#if defined(PTHREAD_CANCEL_DISABLE)
+ public:
+  NoCancellation() noexcept { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
+  NoCancellation(const NoCancellation&) = delete;
+  NoCancellation& operator=(const NoCancellation&) = delete;
+  ~NoCancellation() { pthread_setcancelstate(before_, nullptr); }
+
+ private:
+  int before_ = 0;
+#endif
+};
+
 /// Writes text to a descriptor, the standard error's as a rule. Allocates nothing and takes no lock
 /// but that of the descriptor on Windows, so that it may be called from inside an allocator. What
-/// cannot be written is lost. No cancellation point, as write(2) is: a thread that is cancelled in
-/// a function that does not throw ends the program, and nobody hears of what was to be said.
+/// cannot be written is lost.
 inline void write_error(const char* text, int descriptor = 2) noexcept {
 #if defined(_WIN32)
   static_cast<void>(_write(descriptor, text, static_cast<unsigned>(std::strlen(text))));
 #else
-#if defined(PTHREAD_CANCEL_DISABLE)
-  int before = 0;
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-#endif
+  [[maybe_unused]] const NoCancellation guard;
   [[maybe_unused]] const auto written = write(descriptor, text, std::strlen(text));
-#if defined(PTHREAD_CANCEL_DISABLE)
-  pthread_setcancelstate(before, nullptr);
-#endif
 #endif
 }
 
