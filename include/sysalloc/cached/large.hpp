@@ -110,29 +110,24 @@ class LargeBlocks {
     }
     // Modulo 2^n where it shrinks.
     bytes_.fetch_add(size - before, std::memory_order_relaxed);
-    if constexpr (moves) {
-      // It is of the new layout already, wherever it is.
-      if (is_far_less) {
-        if (void* const moved = move_whole(slab, new_layout, 0)) return moved;
-        // For want of what would describe it elsewhere.
-        void* const again = Heap::ask_again([&] { return move_whole(slab, new_layout, 0); });
-        if (again != nullptr) return again;
-      }
-    }
-    return ptr;
+    // It is of the new layout already, wherever it is.
+    void* const moved = is_far_less ? move(ptr, new_layout, 0) : nullptr;
+    return moved != nullptr ? moved : ptr;
   }
 
-  /// Makes a block that is of `new_layout`, which is larger, where the backend's realloc moves it:
-  /// the system moves the pages of a great one, or there is room behind it, so what it holds is not
-  /// there twice meanwhile. It can grow by `room` bytes then. nullptr, and nothing is changed, when
-  /// there is no memory, or `ptr` is no such block.
+  /// Makes a block that is of `new_layout`, larger or smaller, where the backend's realloc moves
+  /// it: the system moves the pages of a great one, or there is room behind it, so what it holds is
+  /// not there twice meanwhile. It can grow by `room` bytes then. nullptr, and nothing is changed,
+  /// when there is no memory, or `ptr` is no such block.
   static void* move(void* ptr, Layout new_layout, std::size_t room) noexcept {
     if constexpr (moves) {
       if (Heap::map.kind(ptr) != kind_large) return nullptr;
       Slab& slab = *Heap::map.slab(ptr);
       if (reinterpret_cast<std::uintptr_t>(ptr) != slab.base) return nullptr;
       if (!may_move(slab, new_layout)) return nullptr;
-      if (void* const moved = move_whole(slab, new_layout, room)) return moved;
+      if (room != 0) {
+        if (void* const moved = move_whole(slab, new_layout, room)) return moved;
+      }
       if (void* const moved = move_whole(slab, new_layout, 0)) return moved;
       return Heap::ask_again([&] { return move_whole(slab, new_layout, 0); });
     } else {
@@ -203,7 +198,7 @@ class LargeBlocks {
     return reinterpret_cast<void*>(base);
   }
 
-  /// move(), or resize(), of a block of which all that was tested, with no other room than `room`.
+  /// move() of a block of which all that was tested, with no other room than `room`.
   static void* move_whole(Slab& slab, Layout new_layout, std::size_t room) noexcept {
     const auto whole = whole_of(new_layout, room);
     if (!whole) return nullptr;
