@@ -109,7 +109,7 @@ def _measure(
     from runner.measure import Measurer
 
     described = machine.describe(build_dir)
-    _warn(chosen, made, described)
+    _warn(chosen, made, described, variants)
     with tempfile.TemporaryDirectory(prefix="sysalloc-bench-") as scratch_name:
         scratch = Path(scratch_name)
         outputs = scratch / "outputs"
@@ -171,7 +171,9 @@ def _report(
         _say(f"FAILED: {failure}")
 
 
-def _warn(chosen: Options, made: Manifest, described: dict[str, object]) -> None:
+def _warn(
+    chosen: Options, made: Manifest, described: dict[str, object], variants: list[Variant]
+) -> None:
     """One line each for what makes the figures worth less."""
     if os.environ.get("LD_PRELOAD"):
         _say("note: LD_PRELOAD is set; nothing measured here sees it")
@@ -181,10 +183,17 @@ def _warn(chosen: Options, made: Manifest, described: dict[str, object]) -> None
                 _say(f"{name}: not installed (apt-get install {package}); the rest still runs")
     if busy := machine.busy(described):
         _say(f"note: {busy}")
-    for argv in chosen.programs:
-        if problem := elf.preload_problem(Path(argv[0])):
+    libraries = {variant.name: variant.preload for variant in variants if variant.preload}
+    operators_alone = [name for name in libraries if not elf.replaces_malloc(libraries[name])]
+    for program in dict.fromkeys(argv[0] for argv in chosen.programs):
+        if problem := elf.preload_problem(Path(program)):
             _say(
-                f"warning: no allocator can be preloaded into {argv[0]}, because {problem}; all its figures are libc's"
+                f"warning: no allocator can be preloaded into {program}, because {problem}; all its figures are libc's"
+            )
+        elif operators_alone and (problem := elf.operators_problem(Path(program))):
+            _say(
+                f"warning: {program} {problem}: an allocator that replaces operator new alone "
+                f"({', '.join(operators_alone)}) serves only what it starts or loads later, and its figures are libc's else"
             )
 
 

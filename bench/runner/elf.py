@@ -1,16 +1,19 @@
 """What the file of a program or of an allocator tells before it runs.
 
-Whether a library can be preloaded into a program, and whether a file that is to be an allocator is
-one at all, for this machine: ld.so goes on without what it cannot preload, and a library that
-replaces nothing changes nothing, so both would give libc's figures under another name.
+Whether a library can be preloaded into a program and serves it then, and whether a file that is to
+be an allocator is one at all, for this machine: ld.so goes on without what it cannot preload, and a
+library that replaces nothing that is called changes nothing, so all of these would give libc's
+figures under another name.
 """
 
+import contextlib
 import mmap
 import os
 import stat
 import struct
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # By ELF's number of the machine and the bits of a word.
@@ -26,8 +29,11 @@ _TARGETS = {
 _PT_INTERP = 3
 _SHT_SYMTAB, _SHT_DYNSYM = 2, 11
 
-# malloc and operator new(size_t), for a size_t that is unsigned long and for unsigned int.
-_ALLOCATOR = {b"malloc", b"_Znwm", b"_Znwj"}
+_MALLOC = b"malloc"
+# operator new(size_t), for a size_t that is unsigned long and for unsigned int.
+_OPERATORS = {b"_Znwm", b"_Znwj"}
+# That of g++ and that of clang.
+_CXX_LIBRARIES = ("libstdc++.so", "libc++.so")
 # What the compiler is to translate at link time has no other symbols yet.
 _NOT_TRANSLATED = b"__gnu_lto_slim"
 
@@ -36,23 +42,61 @@ _DAMAGED = (struct.error, IndexError, ValueError)
 
 def preload_problem(program: Path) -> str | None:
     """One clause saying why LD_PRELOAD cannot reach this program, or None."""
+    return _judged(program, _preload_problem)
+
+
+def operators_problem(program: Path) -> str | None:
+    """One clause saying why a library with the operators alone does not serve this program, or None.
+
+    It may serve what the program starts, or loads while it runs, all the same.
+    """
+    return _judged(program, _operators_problem)
+
+
+def replaces_malloc(library: Path) -> bool:
+    """Does it replace more than the operators, as far as it tells?"""
+    with contextlib.suppress(OSError, *_DAMAGED), _mapped(library) as data:
+        names = _Elf(data).defined()
+        return names is None or _MALLOC in names
+    return True
+
+
+def _judged(program: Path, judge: Callable[[Path, mmap.mmap], str | None]) -> str | None:
+    """What `judge` says of a program, or of the interpreter of a script: its own set-user-ID bit has
+    no effect on Linux."""
     try:
-        owner = program.stat()
         with _mapped(program) as data:
             if data[:2] == b"#!":
                 words = data[2:4096].split(b"\n", 1)[0].split()
-                # The script's own set-user-ID bit has no effect on Linux; its interpreter decides.
-                return preload_problem(Path(os.fsdecode(words[0]))) if words else None
-            if data[:4] != b"\x7fELF":
-                return None
-            if _privileged(program, owner):
-                return "it runs with another user's rights"
-            elf = _Elf(data)
-            if elf.target != _own_target():
-                return f"it is a program for {elf.target}"
-            return None if elf.has_interpreter() else "it is statically linked"
+                return _judged(Path(os.fsdecode(words[0])), judge) if words else None
+            return judge(program, data) if data[:4] == b"\x7fELF" else None
     except (OSError, *_DAMAGED):
         return None
+
+
+def _preload_problem(program: Path, data: mmap.mmap) -> str | None:
+    if _privileged(program, program.stat()):
+        return "it runs with another user's rights"
+    elf = _Elf(data)
+    if elf.target != _own_target():
+        return f"it is a program for {elf.target}"
+    return None if elf.interpreter() is not None else "it is statically linked"
+
+
+def _operators_problem(program: Path, data: mmap.mmap) -> str | None:
+    elf = _Elf(data)
+    if _OPERATORS & elf.defined_anywhere():
+        return "has an operator new of its own"
+    loader = elf.interpreter()
+    if loader is None or elf.target != _own_target():
+        return None
+    try:
+        listed = subprocess.run(
+            [loader, "--list", program], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return None if any(name in listed.stdout for name in _CXX_LIBRARIES) else "loads no C++ library"
 
 
 def allocator_problem(path: Path) -> str | None:
@@ -74,7 +118,7 @@ def allocator_problem(path: Path) -> str | None:
         return "is empty or damaged"
     if target is not None and target != _own_target():
         return f"is for {target}, and this machine is {_own_target()}"
-    if names is not None and not names & _ALLOCATOR:
+    if names is not None and not names & {_MALLOC, *_OPERATORS}:
         return "defines neither malloc nor operator new: its figures would be libc's"
     return None
 
@@ -97,20 +141,36 @@ class _Elf:
         bits = 64 if self._is64 else 32
         self.target = _TARGETS.get((machine, bits), f"a {bits}-bit machine of ELF's number {machine}")
 
-    def has_interpreter(self) -> bool:
+    def interpreter(self) -> str | None:
+        """The loader that a program asks for; None where it is statically linked."""
         (table,) = self._unpack("Q", 32) if self._is64 else self._unpack("I", 28)
         size, count = self._unpack("HH", 54 if self._is64 else 42)
-        return any(self._unpack("I", table + i * size)[0] == _PT_INTERP for i in range(count))
+        for header in range(table, table + size * count, size):
+            if self._unpack("I", header)[0] == _PT_INTERP:
+                word, offset = ("Q", 8) if self._is64 else ("I", 4)
+                (start,) = self._unpack(word, header + offset)
+                (size,) = self._unpack(word, header + 4 * offset)
+                return os.fsdecode(self._data[start : start + size].rstrip(b"\0"))
+        return None
 
     def defined(self) -> set[bytes] | None:
         """The names of what it defines for others; None where it does not tell."""
-        tables = {kind: (start, size, link) for kind, start, size, link in self._sections()}
+        tables = self._tables()
         # A shared library offers what is in the one; a stripped one has only that.
         table = tables.get(_SHT_DYNSYM) or tables.get(_SHT_SYMTAB)
         if table is None:
             return None
         names = set(self._symbols(*table))
         return None if _NOT_TRANSLATED in names else names
+
+    def defined_anywhere(self) -> set[bytes]:
+        """The names of all that it defines and does not hide in one of its objects."""
+        return {name for table in self._tables().values() for name in self._symbols(*table)}
+
+    def _tables(self) -> dict[int, tuple[int, int, int]]:
+        """Where each kind of table of symbols is, as _symbols() wants it."""
+        kinds = (_SHT_DYNSYM, _SHT_SYMTAB)
+        return {kind: (*place,) for kind, *place in self._sections() if kind in kinds}
 
     def _sections(self) -> Iterator[tuple[int, int, int, int]]:
         """Type, offset, size and link of each."""

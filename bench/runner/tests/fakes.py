@@ -67,11 +67,13 @@ class OnX86(unittest.TestCase):
         self.addCleanup(own.stop)
 
 
-def program(*segment_types: int, machine: int = X86_64) -> bytes:
-    """A program of ELF's, as far as the file tells what it is."""
+def program(*segment_types: int, machine: int = X86_64, loader: str = "") -> bytes:
+    """A program of ELF's, as far as the file tells what it is. A segment of type 3 names the loader."""
     count = len(segment_types)
-    segments = b"".join(struct.pack("<I", kind) + bytes(52) for kind in segment_types)
-    return _header(2, machine, program_headers=(64, count)) + segments
+    name = loader.encode() + b"\0"
+    place = struct.pack("<IQQQQQQ", 0, 64 + 56 * count, 0, 0, len(name), len(name), 1)
+    segments = b"".join(struct.pack("<I", kind) + place for kind in segment_types)
+    return _header(2, machine, program_headers=(64, count)) + segments + name
 
 
 def library(*defined: str, wanted: tuple[str, ...] = (), machine: int = X86_64) -> bytes:

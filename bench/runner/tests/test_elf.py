@@ -1,8 +1,8 @@
-"""Programs that no library can be preloaded into, and files that are no allocators."""
+"""Programs that no library can be preloaded into or serves then, and files that are no allocators."""
 
 from pathlib import Path
 
-from runner.elf import allocator_problem, preload_problem
+from runner.elf import allocator_problem, operators_problem, preload_problem, replaces_malloc
 from runner.tests.fakes import I386, OnX86, archive, library, program
 
 
@@ -35,6 +35,44 @@ class Program(Elf):
     def test_damaged_file_is_nobodys_problem_here(self) -> None:
         self.assertIsNone(self._problem(b"\x7fELF\x02\x01"))
         self.assertIsNone(self._problem(b""))
+
+
+class Operators(Elf):
+    def _problem(self, content: bytes) -> str | None:
+        return operators_problem(self._file(content, "program"))
+
+    def _loading(self, *libraries: str) -> bytes:
+        """A program for a loader that lists these."""
+        loader = self.path / "loader"
+        lines = "".join(f"echo '{name} => /lib/{name} (0x1000)'\n" for name in libraries)
+        loader.write_text(f'#!/bin/sh\ntest "$1" = --list && test -e "$2" || exit 1\n{lines}')
+        loader.chmod(0o755)
+        return program(6, 3, 1, loader=str(loader))
+
+    def test_program_in_cxx_has_none(self) -> None:
+        for name in ("libstdc++.so.6", "libc++.so.1"):
+            self.assertIsNone(self._problem(self._loading("libc.so.6", name)))
+
+    def test_program_in_c(self) -> None:
+        self.assertIn("no C++ library", self._problem(self._loading("libc.so.6")) or "")
+
+    def test_operators_of_its_own(self) -> None:
+        self.assertIn("of its own", self._problem(library("main", "_Znwm")) or "")
+        self.assertIsNone(self._problem(library("main", wanted=("_Znwm",))))
+
+    def test_script_is_judged_by_its_interpreter(self) -> None:
+        interpreter = self._file(library("_Znwm"), "own")
+        self.assertIn("of its own", self._problem(b"#!%b\n" % str(interpreter).encode()) or "")
+
+    def test_what_does_not_tell_has_none(self) -> None:
+        self.assertIsNone(self._problem(program(1)))
+        self.assertIsNone(self._problem(program(3, loader="/nonexistent")))
+        self.assertIsNone(self._problem(b"\x7fELF\x02\x01"))
+
+    def test_libraries_with_the_operators_alone(self) -> None:
+        self.assertFalse(replaces_malloc(self._file(library("_Znwm"), "lib.so")))
+        self.assertTrue(replaces_malloc(self._file(library("_Znwm", "malloc"), "lib.so")))
+        self.assertTrue(replaces_malloc(self.path / "nonexistent"))
 
 
 class Allocator(Elf):

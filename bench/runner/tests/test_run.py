@@ -277,6 +277,18 @@ class Program(Run):
         workload = workloads.program(("/bin/sh",), [BASE_VARIANT, SYSTEM_VARIANT])
         self.assertEqual(workload.commands["system"].preload, SYSTEM_VARIANT.preload)
 
+    def test_a_program_that_the_operators_alone_do_not_serve(self) -> None:
+        library = self.path / "operators.so"
+        library.write_bytes(fakes.library("_Znwm"))
+        self.build.variant("cached", preload=str(library))
+        with mock.patch("runner.elf.operators_problem", return_value="loads no C++ library") as asked:
+            _, _, err = self._program("true")
+            self.assertIn(f"{self.script} loads no C++ library: ", err)
+            self.assertIn("(cached) serves only", err)
+            asked.reset_mock()
+            self._run("--allocators", "system", "--", str(self.script))
+            asked.assert_not_called()
+
     def test_no_figures_where_the_loader_refused_the_library(self) -> None:
         status, out, err = self._program(
             'test -z "$FAKE_PRELOAD" || '
