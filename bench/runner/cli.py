@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import signal
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -21,6 +22,8 @@ from runner.verdict import Verdict
 from runner.workloads import Workload
 
 REPO = Path(__file__).resolve().parent.parent.parent
+
+_OF_A_SHELL = {"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1"}
 
 OK, FAILED, NOTHING_MEASURED = 0, 1, 2
 # Interrupted is 128 and the signal's number, as a shell has it.
@@ -86,7 +89,7 @@ def _main(chosen: Options) -> int:
         made = _with_libraries(made, chosen.allocators.added)
     variants = workloads.choose(made, chosen.allocators, for_program=bool(chosen.programs))
     if chosen.programs:
-        todo = [workloads.program(argv, variants) for argv in chosen.programs]
+        todo = workloads.programs(chosen.programs, variants)
     else:
         todo = workloads.select(workloads.discover(made, variants), chosen.only, chosen.filter)
     if chosen.list:
@@ -145,8 +148,6 @@ def _report(
     from runner import legend, report_json, table
     from runner.summary import PEAK, TIME, summarise
 
-    for failing in judged.failing:
-        _say(f"note: {failing}")
     time, peak = summarise(results, TIME), summarise(results, PEAK)
     console = table.console()
     for summary in (time, peak):
@@ -165,6 +166,8 @@ def _report(
 
         plot.draw(time, chosen.plot, f"on {described['cpu']}, {described['cpus']} CPUs")
     sys.stdout.flush()
+    for failing in judged.failing:
+        _say(f"warning: {failing}")
     for note in judged.notes:
         _say(f"note: {note}")
     for failure in judged.failures:
@@ -183,18 +186,30 @@ def _warn(
                 _say(f"{name}: not installed (apt-get install {package}); the rest still runs")
     if busy := machine.busy(described):
         _say(f"note: {busy}")
+    if chosen.programs and chosen.stdin is None and _is_file(0):
+        _say("note: what is redirected to the bench is not what a program reads: see --stdin")
+    for word in sorted({word for argv in chosen.programs for word in argv[1:]} & _OF_A_SHELL):
+        _say(f"note: '{word}' is an argument here, for there is no shell: see sh -c in --help")
     libraries = {variant.name: variant.preload for variant in variants if variant.preload}
     operators_alone = [name for name in libraries if not elf.replaces_malloc(libraries[name])]
     for program in dict.fromkeys(argv[0] for argv in chosen.programs):
         if problem := elf.preload_problem(Path(program)):
             _say(
-                f"warning: no allocator can be preloaded into {program}, because {problem}; all its figures are libc's"
+                f"warning: no allocator can be preloaded into {program}, because {problem}: only libc's figures are shown"
             )
         elif operators_alone and (problem := elf.operators_problem(Path(program))):
             _say(
                 f"warning: {program} {problem}: an allocator that replaces operator new alone "
                 f"({', '.join(operators_alone)}) serves only what it starts or loads later, and its figures are libc's else"
             )
+
+
+def _is_file(descriptor: int) -> bool:
+    """With anything in it; a null device or a terminal is none."""
+    with contextlib.suppress(OSError):
+        status = os.fstat(descriptor)
+        return stat.S_ISREG(status.st_mode) and status.st_size > 0
+    return False
 
 
 def _list(todo: list[Workload], made: Manifest) -> None:

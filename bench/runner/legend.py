@@ -16,22 +16,24 @@ def lines(
     results: Results, time: Summary, variants: Iterable[Variant], machine: str
 ) -> Iterator[str]:
     for variant in (variant for variant in variants if variant.name in time.columns):
-        yield f"{variant.name}: {_how(variant, results)}"
+        yield f"{variant.name}: {how(variant, results)}"
     yield f"{CONTROL}: the same as libc, run a second time in every round; how far it is from 1 is noise"
     yield from (_noise(group) for group in time.groups)
     if any(figure.spread is not None for figure in _figures(time)):
         yield "±: half the distance between the quartiles of all runs, in % of the median; none below 0.5"
-    if any(figure.same for figure in _figures(time)):
+    if any(figure.spread is None for figure in _figures(time)):
+        yield "~: no difference, as far as can be told from so few rounds: it takes 3"
+    elif any(figure.same for figure in _figures(time)):
         yield "~: no difference, given the spreads and the noise"
     if any(group.means for group in time.groups):
         yield "mean: the geometric mean of the ratios" + _incomplete(time)
     yield f"measured: {_amount(results)} on {machine}"
 
 
-def _how(variant: Variant, results: Results) -> str:
-    if programs := results.of_kind(PROGRAM):
-        # Not into a program that no library can be preloaded into.
-        is_preloaded = any(program.commands[variant.name].preload for program in programs)
+def how(variant: Variant, results: Results) -> str:
+    """How a workload comes by the allocator."""
+    if results.of_kind(PROGRAM):
+        is_preloaded = variant.preload is not None and variant.name != BASE
         return f"{variant.preload.name} preloaded" if is_preloaded else "the program as it is"
     if variant.name == FLOOR:
         return f"no allocator but the least a workload can cost: {variant.how}"

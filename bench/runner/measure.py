@@ -70,12 +70,12 @@ class Measurer:
         self.timeout = timeout
         self._pin = pin
         self._stdin = stdin
-        # A user's preloaded library would be in every allocator's run; Google Benchmark would take
-        # options from the environment.
+        # A user's preloaded library would be in every allocator's run, and a table of Cached among
+        # what the program says; Google Benchmark would take options from the environment.
         self._environment = {
             name: value
             for name, value in os.environ.items()
-            if name != "LD_PRELOAD" and not name.startswith("BENCHMARK_")
+            if name not in ("LD_PRELOAD", "SYSALLOC_STATS") and not name.startswith("BENCHMARK_")
         }
 
     def run(self, command: Command) -> Run:

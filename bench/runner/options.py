@@ -30,7 +30,7 @@ examples:
   ./bench/run --filter map --allocators system,mimalloc
   ./bench/run --json result.json --plot result.svg
   ./bench/run --allocators system,mine=/opt/mine/libmine.so
-  ./bench/run -- g++ -O2 -c file.cpp                   the same table for any program
+  ./bench/run -- clang++-19 -O2 -c file.cpp            the same table for any program
   ./bench/run --programs bench/programs/debian.txt     and for several, with their mean
 """
 
@@ -254,6 +254,7 @@ def _programs(file: str | None) -> tuple[tuple[str, ...], ...]:
     except UnicodeDecodeError:
         raise UsageError(f"--programs: {file} is no text") from None
     found: dict[tuple[str, ...], int] = {}
+    missing: list[str] = []
     for number, line in enumerate(lines, 1):
         where = f"--programs: {file}, line {number}"
         try:
@@ -264,11 +265,14 @@ def _programs(file: str | None) -> tuple[tuple[str, ...], ...]:
                 f"{where}: a quotation mark is not closed, or a backslash ends the line"
             ) from None
         except UsageError as error:
-            raise UsageError(f"{where}: {error}") from None
+            missing.append(f"{where}: {error}")
+            continue
         if command in found:
             raise UsageError(f"{where}: the same command as in line {found[command]}")
         if command is not None:
             found[command] = number
+    if missing:
+        raise UsageError("\n  ".join(missing))
     if not found:
         raise UsageError(f"--programs: there is no command in {file}")
     return tuple(found)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
+from runner import legend
 from runner.allocators import BASE, CONTROL
 from runner.manifest import Variant
 from runner.options import Options
@@ -43,7 +44,7 @@ def write(
             "timeout_s": options.timeout,
             "interrupted": results.interrupted != 0,
         },
-        "allocators": [{"name": variant.name, "how": variant.how} for variant in variants],
+        "allocators": [{"name": variant.name, "how": legend.how(variant, results)} for variant in variants],
         "columns": {"base": BASE, "control": CONTROL, "all": results.columns},
         "workloads": [_workload(workload, results, time, peak) for workload in results.workloads],
         "geometric_means": {"time": _means(time), "peak": _means(peak)},

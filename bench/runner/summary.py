@@ -134,7 +134,8 @@ def _row(results: Results, workload: Workload, metric: str, noise: Noise | None)
                 noise.bound if noise else 0.0,
                 NEGLIGIBLE,
             )
-            same = ratio is not None and stats.deviation(ratio) <= doubt
+            # Of fewer than three rounds nobody knows the spread.
+            same = ratio is not None and (spread is None or stats.deviation(ratio) <= doubt)
             entries[column] = Figure(median(samples), spread, ratio, same)
     return Row(workload, entries)
 

@@ -19,7 +19,7 @@ class Verdict:
     failures: list[str] = field(default_factory=list)
     """Each makes the whole run fail."""
     failing: list[str] = field(default_factory=list)
-    """The programs that fail under libc, too."""
+    """The programs that fail under libc itself."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -65,7 +65,7 @@ def _failing(workload: Workload, sample: Sample, outputs: Path) -> str:
     verb = "was" if ending.startswith("killed") else "ends with"
     stderr = outputs / sample.evidence["stderr"]
     said = last_lines(stderr) if stderr.exists() else []
-    return "\n    ".join([f"{workload.label} {verb} {ending} under libc, too", *said])
+    return "\n    ".join([f"{workload.label} {verb} {ending} under libc itself", *said])
 
 
 def _values(cell: Cell, aspect: str) -> list[str]:

@@ -29,7 +29,8 @@ class Workload:
         """For people, so no long command line, and not the clock that Google Benchmark names: it is
         always the wall's here."""
         if self.kind == PROGRAM:
-            return self.name if len(self.name) <= 40 else self.name[:39] + "…"
+            # Both ends, since programs that are alike may differ at either.
+            return self.name if len(self.name) <= 40 else f"{self.name[:19]}…{self.name[-20:]}"
         return re.sub(r"/(process|real)_time\b", "", self.name)
 
 
@@ -113,16 +114,22 @@ def select(
     return selected
 
 
-def program(argv: tuple[str, ...], chosen: Iterable[Variant]) -> Workload:
-    variants = list(chosen)
-    # Into some nothing can be preloaded, and the loader complains when it is tried.
+def programs(commands: Iterable[tuple[str, ...]], chosen: Iterable[Variant]) -> list[Workload]:
+    """The user's, by the name of the file, or by its path where several have that name."""
+    wanted, variants = list(commands), list(chosen)
+    names = [shlex.join([Path(argv[0]).name, *argv[1:]]) for argv in wanted]
+    return [
+        _program(name if names.count(name) == 1 else shlex.join(argv), argv, variants)
+        for name, argv in zip(names, wanted)
+    ]
+
+
+def _program(name: str, argv: tuple[str, ...], variants: list[Variant]) -> Workload:
+    # Into some nothing can be preloaded, so under any allocator the figures would be libc's.
     reachable = elf.preload_problem(Path(argv[0])) is None
-    commands = {
-        variant.name: Command(argv, variant.preload if reachable else None) for variant in variants
-    }
+    commands = {variant.name: Command(argv, variant.preload) for variant in variants if reachable}
     # Whatever the manifest would preload for libc, here it means the program as it is.
     commands[BASE] = Command(argv)
-    name = shlex.join([Path(argv[0]).name, *argv[1:]])
     return Workload(name, PROGRAM, shlex.join(argv), _commands(variants, commands))
 
 

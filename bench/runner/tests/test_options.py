@@ -91,6 +91,7 @@ class Options(fakes.OnX86):
         for text, named in (
             ("# none\n", "no command"),
             ("true\n\nno-such-program\n", "line 3: program not found"),
+            ("no-such-program\ntrue\nnor-this\n", "line 3: program not found: nor-this"),
             ("echo 'a\n", "line 1: a quotation mark is not closed"),
             ("true\n\ntrue\n", "line 3: the same command as in line 1"),
         ):

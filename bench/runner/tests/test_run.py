@@ -263,8 +263,8 @@ class Program(Run):
 
     def test_a_program_that_fails_says_why(self) -> None:
         for end, named in (
-            ("exit 3", "program ends with exit status 3 under libc, too\n    no such option"),
-            ("kill -SEGV $$", "program was killed by SIGSEGV under libc, too\n    no such option"),
+            ("exit 3", "program ends with exit status 3 under libc itself\n    no such option"),
+            ("kill -SEGV $$", "program was killed by SIGSEGV under libc itself\n    no such option"),
         ):
             status, _, err = self._program(f"echo no such option >&2; {end}")
             self.assertEqual(status, 0, err)
@@ -272,10 +272,11 @@ class Program(Run):
 
     def test_a_program_that_nothing_can_be_preloaded_into(self) -> None:
         self.script.write_bytes(fakes.program(3, machine=1))
-        workload = workloads.program((str(self.script),), [BASE_VARIANT, SYSTEM_VARIANT])
-        self.assertEqual([one.preload for one in workload.commands.values()], [None] * 3)
-        workload = workloads.program(("/bin/sh",), [BASE_VARIANT, SYSTEM_VARIANT])
-        self.assertEqual(workload.commands["system"].preload, SYSTEM_VARIANT.preload)
+        static, dynamic = workloads.programs(
+            [(str(self.script),), ("/bin/sh",)], [BASE_VARIANT, SYSTEM_VARIANT]
+        )
+        self.assertEqual(list(static.commands), ["libc", "libc again"])
+        self.assertEqual(dynamic.commands["system"].preload, SYSTEM_VARIANT.preload)
 
     def test_a_program_that_the_operators_alone_do_not_serve(self) -> None:
         library = self.path / "operators.so"
@@ -387,7 +388,7 @@ class Program(Run):
         status, out, err = self._run("--programs", str(listed))
         self.assertEqual(status, 0, err)
         self.assertIn("mean of 2 ", out)
-        self.assertIn("sh -c 'exit 0 ; echo a command that is …", out)
+        self.assertIn("sh -c 'exit 0 ; ech…longer than a label'", out)
 
     def test_reads_nothing_unless_told(self) -> None:
         self.assertEqual(self._program("read line && exit 1; exit 0")[0], 0)
@@ -399,6 +400,53 @@ class Program(Run):
         self.script.chmod(0o755)
         _, _, err = self._run("--stdin", str(text), "--", str(self.script))
         self.assertNotIn("exit status 1", err)
+
+    def test_two_files_of_one_name_are_two_programs(self) -> None:
+        report, commands = self.path / "report.json", self.path / "commands"
+        names = [str(self.path / version / "program") for version in ("old", "new")]
+        for name in names:
+            Path(name).parent.mkdir()
+            Path(name).write_text("#!/bin/sh\n")
+            Path(name).chmod(0o755)
+        commands.write_text("\n".join([*names, "sh -c true"]))
+        status, _, err = self._run("--programs", str(commands), "--json", str(report))
+        self.assertEqual(status, 0, err)
+        content = json.loads(report.read_text())
+        self.assertEqual([one["name"] for one in content["workloads"]], [*names, "sh -c true"])
+        for one in content["workloads"]:
+            self.assertEqual(len(one["results"]["libc"]["time_ns"]["samples"]), 3)
+        self.assertEqual(content["allocators"][1]["how"], "system.so preloaded")
+
+    def test_what_the_caller_has_set_is_not_for_the_program(self) -> None:
+        with mock.patch.dict(os.environ, {"SYSALLOC_STATS": "1"}):
+            _, _, err = self._program('test -z "$SYSALLOC_STATS" || exit 1')
+        self.assertNotIn("exit status 1", err)
+
+    def test_what_a_shell_would_have_done(self) -> None:
+        _, _, err = self._run("--", "/bin/true", ">", "/dev/null")
+        self.assertIn("'>' is an argument here", err)
+        text = self.path / "text"
+        text.write_text("hello\n")
+        for given, is_said in ((text, True), (os.devnull, False)):
+            bench = [sys.executable, "-c", APART, BENCH, str(self.path / "apart"), "/bin/true"]
+            (self.path / "apart").mkdir(exist_ok=True)
+            with open(given) as stdin:
+                done = subprocess.run(bench, stdin=stdin, capture_output=True, text=True)
+            self.assertEqual("see --stdin" in done.stderr, is_said, done.stderr)
+
+    def test_too_few_rounds_tell_no_difference(self) -> None:
+        report = self.path / "report.json"
+        self.script.write_text('#!/bin/sh\ntest -z "$FAKE_PRELOAD" || sleep 0.3\n')
+        self.script.chmod(0o755)
+        for rounds in ("2", "3"):
+            status, out, err = self.build.run(
+                "--rounds", rounds, "--json", str(report), "--", str(self.script)
+            )
+            self.assertEqual(status, 0, err)
+            (workload,) = json.loads(report.read_text())["workloads"]
+            if rounds == "2":
+                self.assertTrue(workload["results"]["system"]["time_ns"]["within_noise"])
+            self.assertEqual("it takes 3" in out, rounds == "2")
 
     def test_an_allocator_for_programs_alone(self) -> None:
         self.build.variant("libc", micro={"pair/16": 2.0})
