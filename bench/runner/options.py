@@ -265,14 +265,14 @@ def _programs(file: str | None) -> tuple[tuple[str, ...], ...]:
                 f"{where}: a quotation mark is not closed, or a backslash ends the line"
             ) from None
         except UsageError as error:
-            missing.append(f"{where}: {error}")
+            missing.append(f"line {number}: {error}")
             continue
         if command in found:
             raise UsageError(f"{where}: the same command as in line {found[command]}")
         if command is not None:
             found[command] = number
     if missing:
-        raise UsageError("\n  ".join(missing))
+        raise UsageError(f"--programs: {file}, {'; '.join(missing)}")
     if not found:
         raise UsageError(f"--programs: there is no command in {file}")
     return tuple(found)
