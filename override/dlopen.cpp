@@ -1,7 +1,7 @@
-// dlopen(3) without RTLD_DEEPBIND: what is loaded with it finds the functions of the C and the C++
-// library before those of this one, and so frees with them what others took from here: every string
-// that getline(3) or libstdc++ gave it. PHP loads its extensions that way, and Apache its modules;
-// with an allocator preloaded that knows nothing of it they crash.
+// dlopen(3) and dlmopen(3) without RTLD_DEEPBIND: what is loaded with it finds the functions of the
+// C and the C++ library before those of this one, and so frees with them what others took from
+// here: every string that getline(3) or libstdc++ gave it. PHP loads its extensions that way, and
+// Apache its modules; with an allocator preloaded that knows nothing of it they crash.
 //
 // Part of override.cpp, in shared libraries, where the allocator is not System, which is the C
 // library's.
@@ -15,14 +15,14 @@
 
 namespace {
 
-using Open = void*(const char* file, int mode);
-
-Open* next_dlopen() {
-  static constinit std::atomic<void*> found{nullptr};
-  void* const next = sysalloc::detail::next_of("dlopen", found);
-  if (next == nullptr) return [](const char*, int) -> void* { return nullptr; };
-  return reinterpret_cast<Open*>(next);
+/// The C library's function of that name, or one that fails.
+template <class... Args>
+auto next_open(const char* name, std::atomic<void*>& found) -> void* (*)(Args...) {
+  void* const next = sysalloc::detail::next_of(name, found);
+  if (next == nullptr) return [](Args...) -> void* { return nullptr; };
+  return reinterpret_cast<void* (*)(Args...)>(next);
 }
+constinit std::atomic<void*> next_dlopen{nullptr};
 
 }  // namespace
 
@@ -43,5 +43,21 @@ Open* next_dlopen() {
 extern "C" SYSALLOC_EXPORT SYSALLOC_JUMPS void* sysalloc_dlopen(const char* file,
                                                                 int mode) asm("dlopen");
 extern "C" void* sysalloc_dlopen(const char* file, int mode) {
-  SYSALLOC_JUMP return next_dlopen()(file, mode & ~RTLD_DEEPBIND);
+  SYSALLOC_JUMP return next_open<const char*, int>("dlopen", next_dlopen)(file,
+                                                                          mode & ~RTLD_DEEPBIND);
 }
+
+#if defined(LM_ID_BASE)
+namespace {
+constinit std::atomic<void*> next_dlmopen{nullptr};
+}
+
+/// Likewise among what the program has; in a namespace of its own nothing was preloaded.
+extern "C" SYSALLOC_EXPORT SYSALLOC_JUMPS void* sysalloc_dlmopen(Lmid_t space, const char* file,
+                                                                 int mode) asm("dlmopen");
+extern "C" void* sysalloc_dlmopen(Lmid_t space, const char* file, int mode) {
+  const int looked_for = space == LM_ID_BASE ? mode & ~RTLD_DEEPBIND : mode;
+  SYSALLOC_JUMP return next_open<Lmid_t, const char*, int>("dlmopen", next_dlmopen)(space, file,
+                                                                                    looked_for);
+}
+#endif

@@ -56,27 +56,15 @@ class InOwn {
  private:
   bool before_;
 };
+template <auto Function>
+constexpr auto in_own = [](auto... args) noexcept {
+  const InOwn in;
+  return (own_malloc.*Function)(args...);
+};
 constexpr MallocFunctions program_malloc{
-    [](std::size_t size) noexcept {
-      const InOwn in;
-      return own_malloc.malloc(size);
-    },
-    [](std::size_t count, std::size_t size) noexcept {
-      const InOwn in;
-      return own_malloc.calloc(count, size);
-    },
-    [](void* ptr, std::size_t size) noexcept {
-      const InOwn in;
-      return own_malloc.realloc(ptr, size);
-    },
-    [](void** ptr, std::size_t align, std::size_t size) noexcept {
-      const InOwn in;
-      return own_malloc.posix_memalign(ptr, align, size);
-    },
-    [](void* ptr) noexcept {
-      const InOwn in;
-      own_malloc.free(ptr);
-    }};
+    in_own<&MallocFunctions::malloc>, in_own<&MallocFunctions::calloc>,
+    in_own<&MallocFunctions::realloc>, in_own<&MallocFunctions::posix_memalign>,
+    in_own<&MallocFunctions::free>};
 /// One of these two, once that is known.
 constinit std::atomic<const MallocFunctions*> found_malloc{nullptr};
 

@@ -36,6 +36,7 @@ class LastError {
 }  // namespace
 
 SYSALLOC_SHARED_DEFINITION std::uint32_t milliseconds() noexcept { return GetTickCount(); }
+SYSALLOC_SHARED_DEFINITION std::size_t process_id() noexcept { return GetCurrentProcessId(); }
 
 SYSALLOC_SHARED_DEFINITION std::size_t real_page_size() noexcept {
   SYSTEM_INFO info;

@@ -3,6 +3,10 @@
 #ifndef SYSALLOC_SYSALLOC_HPP_
 #define SYSALLOC_SYSALLOC_HPP_
 
+#if defined(_MSVC_LANG) ? _MSVC_LANG <= 202002L : __cplusplus <= 202002L
+#error "sysalloc needs C++23: compile this file with -std=c++23 (g++ 12, clang 19 or newer)"
+#else
+
 #include <sysalloc/alloc_error.hpp>
 #include <sysalloc/allocator.hpp>
 #include <sysalloc/cached.hpp>
@@ -16,5 +20,7 @@
 #include <sysalloc/memory_resource.hpp>
 #include <sysalloc/std_allocator.hpp>
 #include <sysalloc/system.hpp>
+
+#endif
 
 #endif  // SYSALLOC_SYSALLOC_HPP_

@@ -4,6 +4,7 @@ What is installed here is what `meson install` of the shipped configuration inst
 of its own. The whole prefix is then moved, so that nothing can depend on where it was built.
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -255,6 +256,7 @@ class Consume(support.TestCase):
         self.check([*support.MESON_SETUP, build, self.scratch], env=env)
         self.check(["ninja", "-C", build, "plain", *OVERRIDES])
         self.assert_built(build)
+        return build
 
     def test_meson_by_pkg_config(self):
         self.need("pkg-config")
@@ -275,7 +277,14 @@ class Consume(support.TestCase):
         )
         wrap = MESON_SUBPROJECT_WRAP.format(names=", ".join(OVERRIDES))
         self.write("subprojects/sysalloc.wrap", wrap)
-        self.build_with_meson()
+        built = self.build_with_meson()
+        # The project says nothing of optimisation, which is none then.
+        commands = json.loads((built / "compile_commands.json").read_text())
+        ours = [one["command"] for one in commands if "subprojects/sysalloc/" in one["file"]]
+        self.assertGreater(len(ours), 2)
+        for command in ours:
+            self.assertIn(" -O3 ", command)
+            self.assertIn(" -DNDEBUG ", command)
 
     def test_the_headers_are_those_of_the_source(self):
         # That each compiles alone is tested there, in tests/unit/headers.

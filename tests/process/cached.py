@@ -856,6 +856,8 @@ class Statistics(support.TestCase):
         result = self.check([*command], env=support.environment(**environment))
         lines = result.stderr.splitlines()
         self.assertEqual(lines[0], "main ends", support.describe(result))
+        if environment:
+            self.assertRegex(lines.pop(1), rf"^sysalloc: at the end of {command[0].name} \(\d+\)$")
         self.assertEqual(lines[1], "sysalloc: the heap of Cached")
         values = {}
         for line in lines[2:9]:

@@ -11,7 +11,8 @@ HOST = r"""
 #include <cstring>
 #include <string>
 int main(int argc, char** argv) {
-  void* const module = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+  const int mode = RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;
+  void* const module = argc == 2 ? dlopen(argv[1], mode) : dlmopen(LM_ID_BASE, argv[1], mode);
   if (module == nullptr) {
     std::printf("%s\n", dlerror());
     return 1;
@@ -64,6 +65,11 @@ class DeepBind(support.TestCase):
     def test_blocks_cross_in_both_directions(self):
         module = self.build_module("module.so")
         self.assertEqual(self.check([self.build_host(), module], env=self.env).stdout, "done\n")
+
+    def test_through_dlmopen(self):
+        module = self.build_module("module.so")
+        host = [self.build_host(), module, "dlmopen"]
+        self.assertEqual(self.check(host, env=self.env).stdout, "done\n")
 
     def test_a_module_is_looked_for_where_its_caller_says(self):
         self.build_module("modules/module.so")

@@ -284,14 +284,23 @@ class Heap {
     // fails there is no table.
     if (os::wants("SYSALLOC_STATS")) {
       error_.keep();
-      static_cast<void>(std::atexit([] {
-        if (const int descriptor = error_.descriptor(); descriptor >= 0) print(stats(), descriptor);
-        error_.close();
-      }));
+      static_cast<void>(std::atexit(print_at_end));
     }
     // Asked now: the child of a fork has an end, too, and may find a lock of the loader held by a
     // thread that it does not have.
     static_cast<void>(std::atexit(os::stays_loaded() ? Threads::stop : unload));
+  }
+
+  /// A program that starts others has the tables of all of them, so each says whose it is.
+  SYSALLOC_COLD static void print_at_end() noexcept {
+    if (const int descriptor = error_.descriptor(); descriptor >= 0) {
+      Text whose;
+      whose << "sysalloc: at the end of " << os::program_name() << " (" << os::process_id()
+            << ")\n";
+      write_error(whose.c_str(), descriptor);
+      print(stats(), descriptor);
+    }
+    error_.close();
   }
 
   /// In a library that is at its end. Threads that used it may end after it; and what is free here

@@ -56,7 +56,8 @@ class LargeBlocks {
     const auto whole = whole_of(layout, room);
     if (!whole) return nullptr;
     void* const ptr = alloc_whole(*whole, size, zeroed);
-    if (ptr != nullptr) return ptr;
+    // What is more than it needs is worth nobody's cache.
+    if (ptr != nullptr || room != 0) return ptr;
     return Heap::ask_again([&] { return alloc_whole(*whole, size, zeroed); });
   }
 
@@ -225,7 +226,7 @@ class LargeBlocks {
                    (std::min)(size_before, size));
     }
     const std::size_t rest = whole->size() - (base - start);
-    if (!Heap::map.prepare_from(spare, Heap::backend(), base, rest)) report_out_of_reach(memory);
+    if (!Heap::map.prepare(Heap::backend(), base, rest, spare)) report_out_of_reach(memory);
     describe(slab, start, whole->size(), size);
     announce(slab);
     bytes_.fetch_add(size - size_before, std::memory_order_relaxed);

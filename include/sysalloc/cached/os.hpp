@@ -24,6 +24,7 @@
 //   at_fork                  handlers, where there is fork
 //   stays_loaded             whether this code ends with the process
 //   KeptError                where to write at the end of the program
+//   program_name, process_id whose table that is
 //   PerThread                a pointer of each thread, and what happens to it when the thread ends
 
 #ifndef SYSALLOC_CACHED_OS_HPP_

@@ -360,6 +360,16 @@ class KeptError {
   std::uint64_t inode_ = 0;
 };
 
+/// The program that this process runs, as far as it is known, and its number.
+inline const char* program_name() noexcept {
+#if defined(__GLIBC__)
+  return program_invocation_short_name;
+#else
+  return "the program";
+#endif
+}
+inline std::size_t process_id() noexcept { return static_cast<std::size_t>(getpid()); }
+
 /// A pointer of each thread; Policy::none() until it is set. When a thread that has set it ends, it
 /// is that again and Policy::at_end() is called with what it was, after the destructors of the
 /// thread's thread_local objects. It is not set again then: of what is set in the last round of

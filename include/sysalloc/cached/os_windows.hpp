@@ -99,6 +99,9 @@ struct KeptError {
   void close() noexcept {}
 };
 
+inline const char* program_name() noexcept { return "the program"; }
+[[nodiscard]] std::size_t process_id() noexcept;
+
 /// A slot for a pointer in each thread, null until it is set, and what is called with the pointer
 /// when a thread ends in which it is not null. Constant-initialised and never destroyed.
 class ThreadSlot {

@@ -67,7 +67,7 @@ class PageMap {
   }
 
   /// Sets the entries of `units` units from `address` on: `first` for the first, `rest` for the
-  /// others. Nothing where a leaf is missing (prepare_from).
+  /// others. Nothing where a leaf is missing (prepare).
   void set(std::uintptr_t address, std::size_t units, std::uint8_t first, std::uint8_t rest,
            Slab* slab) noexcept {
     for (std::size_t i = 0; i < units; ++i, address += unit_size) {
@@ -91,17 +91,8 @@ class PageMap {
     }
   }
 
-  /// Makes sure that there are leaves for `size` bytes from `address` on. False when the backend
-  /// has no memory for one, or there is none for so high an address. Takes no lock: two threads may
-  /// bring a leaf, and one is given back.
-  template <class Backend>
-  [[nodiscard]] bool prepare(const Backend& backend, std::uintptr_t address,
-                             std::size_t size) noexcept {
-    return prepare_from(nullptr, backend, address, size);
-  }
-
   /// A leaf at hand, for who may not fail any more once it is known where one is wanted; nullptr
-  /// without memory. To be given to prepare_from(), or to keep_spare().
+  /// without memory. To be given to prepare(), or to keep_spare().
   template <class Backend>
   [[nodiscard]] Leaf* take_spare(const Backend& backend) noexcept {
     Leaf* const leaf = spare_.exchange(nullptr, std::memory_order_acquire);
@@ -114,11 +105,13 @@ class PageMap {
     if (spare != nullptr) give(spare_.exchange(spare, std::memory_order_acq_rel), backend);
   }
 
-  /// As prepare(), where only so high an address makes it fail: without memory the first unit has
-  /// `spare`, if it has no leaf, and those behind it may have none.
+  /// Makes sure that there are leaves for `size` bytes from `address` on. False when the backend
+  /// has no memory for one, or there is none for so high an address. With a `spare` only such an
+  /// address makes it fail: without memory the first unit has that, if it has no leaf, and those
+  /// behind it may have none. Takes no lock: two threads may bring a leaf, and one is given back.
   template <class Backend>
-  [[nodiscard]] bool prepare_from(Leaf* spare, const Backend& backend, std::uintptr_t address,
-                                  std::size_t size) noexcept {
+  [[nodiscard]] bool prepare(const Backend& backend, std::uintptr_t address, std::size_t size,
+                             Leaf* spare = nullptr) noexcept {
     const std::uintptr_t last = address + size - 1;
     if (std::uint64_t{last} >> address_bits != 0) return false;
     const bool may_fail = spare == nullptr;

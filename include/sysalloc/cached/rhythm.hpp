@@ -137,7 +137,11 @@ class Rhythm {
     turn(0);
   }
 
-  void turn(std::uint32_t now) noexcept { set(turned_at_, now, waiting_); }
+  void turn(std::uint32_t now) noexcept {
+    // That of the last tick is of when any waited last, which may be long ago.
+    if (set(turned_at_, now, waiting_))
+      now_.store(now > asked ? now : 0, std::memory_order_relaxed);
+  }
 
   void stop() noexcept {
     falls_ = 0;
@@ -148,12 +152,13 @@ class Rhythm {
 
   void keep(std::size_t size) noexcept { set(kept_, size, running_); }
 
-  /// `count` is how many of its kind are not zero.
+  /// `count` is how many of its kind are not zero. True when this is the first.
   template <class T>
-  static void set(std::atomic<T>& to, T value, std::atomic<std::size_t>& count) noexcept {
+  static bool set(std::atomic<T>& to, T value, std::atomic<std::size_t>& count) noexcept {
     const bool was = to.exchange(value, std::memory_order_relaxed) != 0;
-    if (!was && value != 0) count.fetch_add(1, std::memory_order_relaxed);
+    if (!was && value != 0) return count.fetch_add(1, std::memory_order_relaxed) == 0;
     if (was && value == 0) count.fetch_sub(1, std::memory_order_relaxed);
+    return false;
   }
 
   std::size_t top_ = 0;                      // the most in use since the last rise

@@ -299,12 +299,14 @@ class SpanHeap {
   }
 
   void link(Segment* segment) noexcept {
-    lists_[longest_run(segment->free)].push_front(segment);
-    if (segment->dirty == 0) return;
+    List& list = lists_[longest_run(segment->free)];
+    const bool is_dirty = segment->dirty != 0;
     if (segment->whole()) {
-      dirty_.push_front(&segment->in_dirty);
+      list.push_back(segment);
+      if (is_dirty) dirty_.push_front(&segment->in_dirty);
     } else {
-      dirty_.push_back(&segment->in_dirty);
+      list.push_front(segment);
+      if (is_dirty) dirty_.push_back(&segment->in_dirty);
     }
   }
 
@@ -405,16 +407,13 @@ class SpanHeap {
   }
 
   // A segment with dirty units, rather one that is free as a whole; `clean_too` finds those that
-  // are free as a whole also when nothing of them is resident, and looks at all for that.
+  // are free as a whole also when nothing of them is resident.
   Segment* purgeable(bool clean_too) noexcept {
     if (!dirty_.empty()) return static_cast<Segment::Dirty*>(dirty_.next)->segment;
-    if (!clean_too) return nullptr;
-    List& list = lists_[max_span_units];
-    for (ListNode* node = list.next; node != nullptr && node != &list; node = node->next) {
-      auto* const segment = static_cast<Segment*>(node);
-      if (segment->whole()) return segment;
-    }
-    return nullptr;
+    const List& widest = lists_[max_span_units];
+    if (!clean_too || widest.empty()) return nullptr;
+    auto* const segment = static_cast<Segment*>(widest.prev);
+    return segment->whole() ? segment : nullptr;
   }
 
   [[nodiscard]] Patience::Bounds bounds() const noexcept {
@@ -428,7 +427,7 @@ class SpanHeap {
     return peak_units_ <= few_units ? limit : (std::max)(limit, peak_units_ / 64);
   }
 
-  std::array<List, max_span_units + 1> lists_{};  // by longest free run
+  std::array<List, max_span_units + 1> lists_{};  // by longest free run, whole ones last
   List dirty_{};                                  // those with dirty units, whole ones first
   List spare_{};                                  // descriptors of segments that were given back
   Idle idle_;

@@ -11,7 +11,8 @@
 // of addresses from its first node on.
 //
 // Most classes are used a little, and by threads that do little all are. So the array of a class is
-// short at first, and stands among those of the other classes: a page has those of many.
+// short at first, and moves to a longer one when more are to be in it. Each stands behind the one
+// that was made before it: a page has the short ones of many classes.
 //
 // Where little dies it may all stay: the way back to the slabs and out again costs more than a
 // block that lies somewhere in the processor's second cache. For that a bin may have an extended
@@ -40,6 +41,7 @@
 #include <sysalloc/cached/deferred.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/layout.hpp>
+#include <utility>
 
 namespace sysalloc::detail::cached {
 
@@ -58,6 +60,9 @@ static_assert(sizeof(Bin) == class_scale);
 /// Larger blocks seldom die many at once.
 inline constexpr std::size_t extended_max_size = 8 * KiB;
 
+/// The room of a class's first array. The next one has all that it can need.
+inline constexpr std::size_t few_slots = 32;
+
 /// How many blocks of class `c` a bin can hold with an extended capacity: 256 KiB of small ones,
 /// 512 of those above a KiB.
 constexpr std::size_t extended_max(SizeClass c) noexcept {
@@ -66,35 +71,13 @@ constexpr std::size_t extended_max(SizeClass c) noexcept {
   return (info.size <= small_size ? 8 : 4) * std::size_t{info.cache_max};
 }
 
-/// Where the arrays of slots stand behind a cache, in slots from the first of all. Below each there
-/// is one more.
-struct SlotArrays {
-  /// What the short array of a class takes.
-  static constexpr std::size_t few = 32;
-
-  std::array<std::uint32_t, class_count> short_at{};
-  std::array<std::uint32_t, class_count> whole_at{};  // the same where the short one is all
-  std::size_t short_count = 0;                        // of the slots of all short ones
-  std::size_t count = 0;                              // of all slots
-};
-
-inline constexpr SlotArrays slot_arrays = [] {
-  SlotArrays arrays;
-  const auto place = [&arrays](std::size_t slots) {
-    const std::size_t first = arrays.count + 1;
-    arrays.count = first + slots;
-    return static_cast<std::uint32_t>(first);
-  };
-  for (SizeClass c = 1; c < class_count; ++c) {
-    // In parentheses: see patience.hpp.
-    arrays.short_at[c] = place((std::min)(extended_max(c), SlotArrays::few));
-  }
-  arrays.short_count = arrays.count;
-  for (SizeClass c = 1; c < class_count; ++c) {
-    const std::size_t slots = extended_max(c);
-    arrays.whole_at[c] = slots <= SlotArrays::few ? arrays.short_at[c] : place(slots);
-  }
-  return arrays;
+/// The slots of the first arrays of all classes, and of all arrays that there can be, with the one
+/// below each.
+inline constexpr std::size_t first_slots = class_count * (1 + few_slots);
+inline constexpr std::size_t all_slots = [] {
+  std::size_t all = first_slots;
+  for (SizeClass c = 1; c < class_count; ++c) all += 1 + extended_max(c);
+  return all;
 }();
 
 /// What the fast paths need of a thread.
@@ -126,24 +109,25 @@ struct alignas(64) ThreadCache : Bins {
   /// one: what goes back from it all at once has left the processor's first cache.
   static constexpr std::uint8_t extended_rest = 32;
 
-  // Behind the cache; or no_slots, until the class has a capacity, and after release_rest().
+  // Behind the cache; or no_slots, until the class has a capacity, and after release_slots().
   std::array<std::atomic<void**>, class_count> array;
-  std::array<std::uint8_t, class_count> resting;    // times still to go without extension
+  std::array<std::uint16_t, class_count> room;      // of that array, in blocks
   std::array<std::uint16_t, class_count> capacity;  // in blocks; a bin's limit is this or less
+  std::array<std::uint8_t, class_count> resting;    // times still to go without extension
   ThreadCache* next;                                // in one of the lists of threads.hpp
   ThreadCache* prev;
-  std::size_t granted;      // bytes that all capacities together allow
-  std::size_t extra_bytes;  // of these, what extended ones of small classes allow beyond the usual
-  void* memory;             // that the backend gave for this
+  std::size_t granted;       // bytes that all capacities together allow
+  std::size_t extra_bytes;   // of these, what extended ones of small classes allow beyond the usual
+  void* memory;              // that the backend gave for this
+  std::uint32_t used_slots;  // behind it, by arrays that are in use or were
   std::uint16_t shard;
-  bool used_much;         // were pages behind it used that few threads need?
   bool gives_up;          // is all of it on its way to the slabs?
   SizeClass next_victim;  // where the search for a class to shrink goes on
   SizeClass last_freed;   // the class from first_kept_class on that found no room last
 
   /// What a cache and its slots take, wherever the memory for it begins.
   [[nodiscard]] static constexpr std::size_t bytes() noexcept {
-    return sizeof(ThreadCache) + slot_arrays.count * sizeof(void*) + alignof(ThreadCache);
+    return sizeof(ThreadCache) + all_slots * sizeof(void*) + alignof(ThreadCache);
   }
   /// Asked of the backend. Few of the pages are ever used: so nothing is cleared that need not be.
   [[nodiscard]] static constexpr Layout layout() noexcept {
@@ -156,20 +140,19 @@ struct alignas(64) ThreadCache : Bins {
     next_victim = 1;
   }
 
-  /// Calls `release` with what of the memory behind it few threads need, if it was used; when all
-  /// is empty, and has no capacity.
+  /// Takes the arrays of all classes, which are empty and have no capacity, and calls `release`
+  /// with what of the memory behind it few threads need, if it was used.
   template <class Release>
-  void release_rest(Release release) noexcept {
-    if (!used_much) return;
-    used_much = false;
+  void release_slots(Release release) noexcept {
     for (SizeClass c = 1; c < class_count; ++c) {
       array[c].store(no_slots(), std::memory_order_relaxed);
       set_count(c, 0);
       set_limit(c, 0);
     }
-    void** const first = first_slot() + slot_arrays.short_count;
-    const std::size_t slots = slot_arrays.count - slot_arrays.short_count;
-    release(first, slots * sizeof(void*));
+    room.fill(0);
+    const std::size_t used = std::exchange(used_slots, 0);
+    if (used <= first_slots) return;
+    release(first_slot() + first_slots, (used - first_slots) * sizeof(void*));
   }
 
   /// The array that the bin's top is in.
@@ -179,11 +162,13 @@ struct alignas(64) ThreadCache : Bins {
   /// How many are in it. Zero when the bin is just moving from one array to another, which other
   /// threads may see, and the child of a fork: a top that is in one is out of bounds for the other.
   [[nodiscard]] std::size_t count(SizeClass c) const noexcept {
+    // First what is written last. The next array is behind this one, so a top that is in this one
+    // is below all of that.
+    void* const* const top = bins[c].top.load(std::memory_order_acquire);
     void* const* const first = slots(c);
-    const auto n = static_cast<std::size_t>(bins[c].top.load(std::memory_order_relaxed) - first);
     if (first == no_slots()) return 0;
-    const bool is_short = first == first_slot() + slot_arrays.short_at[c];
-    return n <= (is_short ? SlotArrays::few : extended_max(c)) ? n : 0;
+    const auto n = static_cast<std::size_t>(top - first);
+    return n <= extended_max(c) ? n : 0;
   }
   [[nodiscard]] std::size_t limit(SizeClass c) const noexcept {
     return static_cast<std::size_t>(bins[c].limit - slots(c));
@@ -204,7 +189,6 @@ struct alignas(64) ThreadCache : Bins {
     extra_bytes -= extra(c);
     capacity[c] = static_cast<std::uint16_t>(blocks);
     extra_bytes += extra(c);
-    if (is_extended(c)) used_much = true;
     set_limit(c, blocks);
   }
 
@@ -218,23 +202,19 @@ struct alignas(64) ThreadCache : Bins {
 
   static void** no_slots() noexcept { return &no_block + 1; }
   void** first_slot() noexcept { return reinterpret_cast<void**>(this + 1); }
-  [[nodiscard]] void* const* first_slot() const noexcept {
-    return reinterpret_cast<void* const*>(this + 1);
-  }
 
-  /// Sees to it that the array of the class has room for `blocks`. One that is not short stays when
-  /// less is wanted, for its pages are in memory.
+  /// Sees to it that the array of the class has room for `blocks`. It stays when less is wanted.
   void make_slots(SizeClass c, std::size_t blocks) noexcept {
-    void** const short_slots = first_slot() + slot_arrays.short_at[c];
-    void** const whole_slots = first_slot() + slot_arrays.whole_at[c];
-    void** const old = array[c].load(std::memory_order_relaxed);
-    void** const slots = blocks <= SlotArrays::few ? short_slots : whole_slots;
-    if (old == slots || old == whole_slots) return;
-    const std::size_t held = old == no_slots() ? 0 : count(c);
-    slots[-1] = nullptr;
-    std::memcpy(slots, old, held * sizeof(void*));
+    if (blocks <= room[c]) return;
+    const std::size_t wanted = blocks <= few_slots ? few_slots : extended_max(c);
+    const std::size_t held = count(c);
+    void** const next_slots = first_slot() + used_slots + 1;
+    next_slots[-1] = nullptr;
+    std::memcpy(next_slots, slots(c), held * sizeof(void*));
+    used_slots += static_cast<std::uint32_t>(1 + wanted);
+    room[c] = static_cast<std::uint16_t>(wanted);
     // After what is in it, for the child of a fork.
-    array[c].store(slots, std::memory_order_release);
+    array[c].store(next_slots, std::memory_order_release);
     set_count(c, held);
   }
 };

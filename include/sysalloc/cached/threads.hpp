@@ -110,7 +110,7 @@ class Threads {
   /// Empties a cache, and gives those of its pages back to the system that few threads need.
   static void drain(ThreadCache& cache) noexcept {
     FillFlush::drain(cache);
-    cache.release_rest(release_pages);
+    cache.release_slots(release_pages);
   }
 
   /// Drains an orphan. False when there is none.

@@ -314,7 +314,7 @@ TEST_CASE("a child taken while another thread's bins lose their arrays and get o
   namespace c = sysalloc::detail::cached;
   // One class whose usual capacity is a short array, and one that is more.
   constexpr std::size_t count = 64;
-  static_assert(c::class_info[c::class_of_slow(1024)].cache_max == c::SlotArrays::few);
+  static_assert(c::class_info[c::class_of_slow(1024)].cache_max == c::few_slots);
   std::atomic<bool> ready{false};
   std::atomic<bool> stop{false};
   std::thread other([&] {
