@@ -41,7 +41,6 @@
 #include <sysalloc/cached/deferred.hpp>
 #include <sysalloc/cached/size_classes.hpp>
 #include <sysalloc/layout.hpp>
-#include <utility>
 
 namespace sysalloc::detail::cached {
 
@@ -109,7 +108,7 @@ struct alignas(64) ThreadCache : Bins {
   /// one: what goes back from it all at once has left the processor's first cache.
   static constexpr std::uint8_t extended_rest = 32;
 
-  // Behind the cache; or no_slots, until the class has a capacity, and after release_slots().
+  // Behind the cache; or no_slots, until the class has a capacity, and after forget_slots().
   std::array<std::atomic<void**>, class_count> array;
   std::array<std::uint16_t, class_count> room;      // of that array, in blocks
   std::array<std::uint16_t, class_count> capacity;  // in blocks; a bin's limit is this or less
@@ -140,19 +139,24 @@ struct alignas(64) ThreadCache : Bins {
     next_victim = 1;
   }
 
-  /// Takes the arrays of all classes, which are empty and have no capacity, and calls `release`
-  /// with what of the memory behind it few threads need, if it was used.
-  template <class Release>
-  void release_slots(Release release) noexcept {
+  /// Takes the arrays of all classes, which are empty and have no capacity.
+  void forget_slots() noexcept {
     for (SizeClass c = 1; c < class_count; ++c) {
       array[c].store(no_slots(), std::memory_order_relaxed);
       set_count(c, 0);
       set_limit(c, 0);
     }
     room.fill(0);
-    const std::size_t used = std::exchange(used_slots, 0);
-    if (used <= first_slots) return;
-    release(first_slot() + first_slots, (used - first_slots) * sizeof(void*));
+    used_slots = 0;
+  }
+
+  /// As above, where few threads need so much memory for them, and calls `release` with that.
+  template <class Release>
+  void release_rest(Release release) noexcept {
+    if (used_slots <= first_slots) return;
+    const std::size_t rest = used_slots - first_slots;
+    forget_slots();
+    release(first_slot() + first_slots, rest * sizeof(void*));
   }
 
   /// The array that the bin's top is in.

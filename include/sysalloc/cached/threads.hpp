@@ -110,7 +110,7 @@ class Threads {
   /// Empties a cache, and gives those of its pages back to the system that few threads need.
   static void drain(ThreadCache& cache) noexcept {
     FillFlush::drain(cache);
-    cache.release_slots(release_pages);
+    cache.release_rest(release_pages);
   }
 
   /// Drains an orphan. False when there is none.
@@ -135,6 +135,8 @@ class Threads {
       }
     }
     drain(*cache);
+    // The fork may have been taken while one was made.
+    cache->forget_slots();
     const std::lock_guard lock(registry_mutex_);
     keep_unused(cache);
     return true;
