@@ -204,7 +204,7 @@ TEST_CASE("over System") { run<sysalloc::Cached<>>(); }
 
 TEST_CASE("over a backend that cannot free without a size, and nothing is left behind") {
   using tests::Backend;
-  using tests::Heap;
+  using Heap = sysalloc::Cached<tests::Backend>;
   run<Heap>();
   CHECK(Heap::stats().live == 0);
   Heap::purge();

@@ -34,8 +34,8 @@ using sysalloc::Layout;
 /// System with a budget, none at first, an account of what it gave, and failures on demand.
 ///
 /// Cached has one heap for each backend type, and each takes seconds to compile. So most programs
-/// have one, and a case that needs a fresh one has a process of its own (meson.build). Where a case
-/// needs two, a type derived from this has the other.
+/// have the one of heap.cpp, and a case that needs a fresh one has a process of its own
+/// (meson.build). Where a case needs two, a type derived from this has the other.
 ///
 /// It cannot free without a size, so Cached does not step aside for a memory checker: under one the
 /// heap itself is checked.
@@ -62,7 +62,18 @@ struct Backend {
   static std::size_t blocks() { return counting.stats().blocks_live; }
 };
 
-using Heap = sysalloc::Cached<Backend>;
+/// Cached<Backend>, compiled once for all programs (heap.cpp). The model has Cached itself.
+struct Heap : sysalloc::AllocatorInterface<Heap> {
+  void* alloc(Layout layout) const noexcept;
+  void* alloc_zeroed(Layout layout) const noexcept;
+  void dealloc(void* ptr, Layout layout) const noexcept;
+  void dealloc_unsized(void* ptr, std::size_t align) const noexcept;
+  void* realloc(void* ptr, Layout layout, std::size_t new_size) const noexcept;
+  void* realloc(void* ptr, Layout layout, Layout new_layout) const noexcept;
+  std::size_t usable_size(const void* ptr, std::size_t align = 1) const noexcept;
+  static void purge() noexcept;
+  static sysalloc::CachedStats stats() noexcept;
+};
 
 /// How often this process touched a page that was not there; 0 where nobody counts that.
 inline long page_faults() {
