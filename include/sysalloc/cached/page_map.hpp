@@ -50,9 +50,12 @@ class PageMap {
     std::array<std::atomic<Slab*>, leaf_units> slabs;
   };
 
-  /// What `ptr` points into. Any valid pointer may be asked for, null too.
+  /// What `ptr` points into. Any pointer may be asked for: null, and one above all that a heap has,
+  /// as a backend's may be (tags in the upper byte, ARM64).
   [[nodiscard]] SYSALLOC_ADDRESS_ONLY std::uint8_t kind(const void* ptr) const noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(ptr);
+    if (is_beyond(address)) [[unlikely]]
+      return kind_foreign;
     const Leaf* const leaf = root_[root_index(address)].load(std::memory_order_relaxed);
     if (leaf == nullptr) [[unlikely]]
       return kind_foreign;
@@ -113,7 +116,7 @@ class PageMap {
   [[nodiscard]] bool prepare(const Backend& backend, std::uintptr_t address, std::size_t size,
                              Leaf* spare = nullptr) noexcept {
     const std::uintptr_t last = address + size - 1;
-    if (std::uint64_t{last} >> address_bits != 0) return false;
+    if (is_beyond(last)) return false;
     const bool may_fail = spare == nullptr;
     for (std::size_t i = root_index(address); i <= root_index(last); ++i) {
       if (root_[i].load(std::memory_order_acquire) != nullptr) continue;
@@ -136,7 +139,9 @@ class PageMap {
   }
 
  private:
-  // No address has more than address_bits, so the root needs no mask.
+  static bool is_beyond(std::uintptr_t address) noexcept {
+    return std::uint64_t{address} >> address_bits != 0;
+  }
   static std::size_t root_index(std::uintptr_t address) noexcept {
     return std::uint64_t{address} >> leaf_shift;
   }

@@ -106,6 +106,23 @@ TEST_CASE("an address of a large block that is gone is foreign again") {
   System{}.dealloc_unsized(Watching::kept, 1);
 }
 
+TEST_CASE("an address above all that a heap has is foreign") {
+  if constexpr (sizeof(void*) == 8) {
+    // As of a backend that has tags in the upper byte.
+    auto* const tagged = reinterpret_cast<void*>(std::uint64_t{0x0a00'7f12'3456'7890});
+    const Cached<Watching> heap;
+    CHECK(heap.usable_size(tagged) == 0);
+    Watching::expected = tagged;
+    const std::size_t before = Watching::sized + Watching::unsized;
+    heap.dealloc(tagged, layout(40));
+    heap.dealloc_unsized(tagged, 8);
+    CHECK(Watching::sized + Watching::unsized == before + 2);
+    Watching::expected = nullptr;
+  } else {
+    tests::not_checked("addresses above all that a heap has", "there are none");
+  }
+}
+
 #if defined(SYSALLOC_TEST_SANDBOX)
 
 namespace {
