@@ -27,7 +27,8 @@ namespace sysalloc {
 ///
 /// Every member may be called from any thread at any time: before main, after it, in destructors of
 /// thread_local objects, in the child of a fork. None throws. When the backend has no memory an
-/// allocation returns nullptr, and succeeds again when there is some.
+/// allocation returns nullptr, and succeeds again when there is some. The backend may purge the
+/// heap that calls it, and free and allocate there, as long as it can end without that block.
 template <GlobalAlloc Backend = System>
 struct Cached : AllocatorInterface<Cached<Backend>> {
   /// Allocates layout.size() bytes (not zero) at a multiple of layout.align(); any alignment that

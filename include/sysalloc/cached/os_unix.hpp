@@ -409,6 +409,25 @@ class PerThread {
     if (value_ != Policy::none()) end(value_);
   }
 
+  /// While there is one, the calling thread's is Policy::none() and cannot be set.
+  class Away {
+   public:
+    Away() noexcept {
+      value_ = Policy::none();
+      was_set_ = true;
+    }
+    Away(const Away&) = delete;
+    Away& operator=(const Away&) = delete;
+    ~Away() {
+      value_ = value_before_;
+      was_set_ = was_set_before_;
+    }
+
+   private:
+    T* value_before_ = value_;
+    bool was_set_before_ = was_set_;
+  };
+
  private:
   static void end(void* value) noexcept {
     value_ = Policy::none();

@@ -150,6 +150,18 @@ class PerThread {
   /// As if the calling thread ended.
   static void leave() noexcept { end(get()); }
 
+  /// While there is one, the calling thread's is Policy::none() and cannot be set.
+  class Away {
+   public:
+    Away() noexcept { static_cast<void>(slot_.set(Policy::none())); }
+    Away(const Away&) = delete;
+    Away& operator=(const Away&) = delete;
+    ~Away() { static_cast<void>(slot_.set(before_)); }
+
+   private:
+    void* before_ = slot_.get();
+  };
+
  private:
   // Nothing would be called with what is set later in this thread, so it stays what it is here.
   static void end(void* value) noexcept {

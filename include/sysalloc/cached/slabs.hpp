@@ -149,6 +149,7 @@ class Slabs {
   /// `size` bytes, at most Metadata::chunk_size, for what else describes the heap; never given
   /// back.
   static void* alloc_metadata(std::size_t size) noexcept {
+    const typename Heap::Threads::WithoutCache without;
     return metadata_.alloc(Heap::backend(), size);
   }
 

@@ -188,6 +188,7 @@ class SpanHeap {
         spare_.push_front(segment);
         --segments_;
       }
+      const typename Heap::Threads::WithoutCache without;
       Heap::backend().dealloc(reinterpret_cast<void*>(base), segment_layout());
       gave_segment = true;
     }
@@ -366,6 +367,7 @@ class SpanHeap {
   }
 
   [[nodiscard]] SYSALLOC_NOINLINE bool add_segment() noexcept {
+    const typename Heap::Threads::WithoutCache without;
     void* const memory = Heap::backend().alloc(segment_layout());
     if (memory == nullptr) return false;
     const auto base = reinterpret_cast<std::uintptr_t>(memory);

@@ -36,8 +36,15 @@ template <class Heap>
 class Threads {
   using FillFlush = cached::FillFlush<Heap>;
   using Slabs = cached::Slabs<Heap>;
+  struct AtThreadEnd;
+  using ThreadBins = os::PerThread<Bins, AtThreadEnd>;
 
  public:
+  /// While there is one, the calling thread goes without a cache. For calls of the backend that
+  /// come while one is made, filled or emptied: the backend may free and purge in turn, and
+  /// allocate.
+  using WithoutCache = ThreadBins::Away;
+
   /// The bins of the calling thread.
   [[nodiscard]] static Bins* bins() noexcept { return ThreadBins::get(); }
 
@@ -91,6 +98,7 @@ class Threads {
 
   /// Gives the caches of threads that ended back to the backend, but `keep` of them.
   static void free_unused(std::size_t keep) noexcept {
+    const WithoutCache without;
     for (;;) {
       ThreadCache* cache = nullptr;
       {
@@ -205,7 +213,6 @@ class Threads {
       free_unused(keep);
     }
   };
-  using ThreadBins = os::PerThread<Bins, AtThreadEnd>;
 
   SYSALLOC_COLD SYSALLOC_NOINLINE static ThreadCache* attach_slow() noexcept {
     if (!Heap::start() || Heap::steps_aside || !ThreadBins::may_set()) return nullptr;
@@ -215,6 +222,7 @@ class Threads {
       if (unused_caches_ != nullptr) cache = take_unused();
     }
     if (cache == nullptr) {
+      const WithoutCache without;
       void* const memory = Heap::backend().alloc(ThreadCache::layout());
       if (memory == nullptr) return nullptr;
       const auto end = reinterpret_cast<std::uintptr_t>(memory) + alignof(ThreadCache);

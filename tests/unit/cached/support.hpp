@@ -46,8 +46,11 @@ struct Backend {
   static inline constinit const Limited limited{};
   static inline constinit const Counting counting{limited.by_ref()};
   static inline constinit const Failing failing{counting.by_ref()};
+  /// Called first in each call, if it is set.
+  static inline void (*hook)() = nullptr;
 
   void* alloc(Layout layout) const noexcept {
+    if (hook != nullptr) hook();
     void* const ptr = failing.alloc(layout);
     // What the heap keeps for itself: never zero by luck.
     if (ptr != nullptr && layout.size() <= std::size_t{1} << 19) {
@@ -56,7 +59,10 @@ struct Backend {
     return ptr;
   }
   void* alloc_zeroed(Layout layout) const noexcept { return failing.alloc_zeroed(layout); }
-  void dealloc(void* ptr, Layout layout) const noexcept { failing.dealloc(ptr, layout); }
+  void dealloc(void* ptr, Layout layout) const noexcept {
+    if (hook != nullptr) hook();
+    failing.dealloc(ptr, layout);
+  }
 
   static std::size_t bytes() { return counting.stats().bytes_live; }
   static std::size_t blocks() { return counting.stats().blocks_live; }
