@@ -104,9 +104,7 @@ class FillFlush {
   static void drain(ThreadCache& cache) noexcept {
     empty_all(cache);
     for (SizeClass c = 1; c < class_count; ++c) cache.set_capacity(c, 0);
-    // The first three are zero by now, but for a cache that a fork copied in the middle of a
-    // change.
-    cache.gives_up = false;
+    // The first two are zero by now, but for a cache that a fork copied in the middle of a change.
     cache.granted = cache.extra_bytes = 0;
     cache.resting.fill(0);
   }

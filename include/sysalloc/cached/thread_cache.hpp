@@ -120,7 +120,6 @@ struct alignas(64) ThreadCache : Bins {
   void* memory;              // that the backend gave for this
   std::uint32_t used_slots;  // behind it, by arrays that are in use or were
   std::uint16_t shard;
-  bool gives_up;          // is all of it on its way to the slabs?
   SizeClass next_victim;  // where the search for a class to shrink goes on
   SizeClass last_freed;   // the class from first_kept_class on that found no room last
 

@@ -77,13 +77,13 @@ class Threads {
     }
   }
 
-  /// Every block. Nothing more where the thread is at it: what goes back to the slabs then may show
-  /// that others have much free, too, and threads may have small stacks.
+  /// Every block. Nothing more where the thread is at it, and so without a cache: what goes back to
+  /// the slabs then may show that others have much free, too, and threads may have small stacks.
   static void give_up_all() noexcept {
     ThreadCache* const cache = own();
-    if (cache == nullptr || std::exchange(cache->gives_up, true)) return;
+    if (cache == nullptr) return;
+    const WithoutCache without;
     FillFlush::empty_all(*cache);
-    cache->gives_up = false;
   }
 
   /// Once, before any thread gets a cache.
