@@ -150,6 +150,7 @@ class Heap {
     }
     Purging::purge_all();
     Slabs::purge_spans();
+    Large::shrink_waiting(0);
     Threads::free_unused(0);
     os::release_freed();
   }
@@ -159,6 +160,7 @@ class Heap {
     Slabs::count(all);
     Threads::count(all);
     all.large = all.live = Large::bytes();
+    all.dirty += Large::waiting();
     all.metadata = Slabs::metadata_bytes() + map.bytes() + Threads::bytes();
     all.mapped += Large::mapped() + all.metadata;
     all.wrong_sizes = wrong_sizes_.load(std::memory_order_relaxed);
@@ -234,13 +236,14 @@ class Heap {
 
   static void note_wrong_size() noexcept { wrong_sizes_.fetch_add(1, std::memory_order_relaxed); }
 
-  /// When the backend has no memory for `request`: gives it all segments that hold nothing, and
-  /// asks again; then also those in which only what is cached or kept is in the way, and the caches
-  /// of threads that ended. What is free then may do where nothing went back. Returns what
-  /// `request` does.
+  /// When the backend has no memory for `request`: gives it all segments that hold nothing and all
+  /// large blocks that wait, and asks again; then also those in which only what is cached or kept
+  /// is in the way, and the caches of threads that ended. What is free then may do where nothing
+  /// went back. Returns what `request` does.
   template <class Request>
   SYSALLOC_COLD SYSALLOC_NOINLINE static auto ask_again(Request request) noexcept {
-    auto got = Slabs::purge_spans() ? request() : decltype(request()){};
+    const bool gave = Large::shrink_waiting(0);
+    auto got = Slabs::purge_spans() || gave ? request() : decltype(request()){};
     if (got) return got;
     Threads::give_up_all();
     Purging::purge_all();
@@ -333,7 +336,6 @@ class Heap {
     if (forks_alone_) return;
     Threads::orphan_others();
     Slabs::recover();
-    Large::recover();
     Rhythm::tick_in_child();
     unlock_all();
   }

@@ -9,6 +9,11 @@
 //   | not used ... | the program's bytes ............| not used ......|
 //
 // What lies before the base, and behind the last whole unit, shares its units with others.
+//
+// When it is freed it goes back to the backend. But where such blocks come and go in a rhythm
+// (rhythm.hpp) it waits for the next one of nearly its size, and until the rhythm is over. Not in
+// the C library, which can be told to keep more: it keeps as much in each of its arenas, and has no
+// way to give back what lies at the end of one, unless something large is freed there.
 
 #ifndef SYSALLOC_CACHED_LARGE_HPP_
 #define SYSALLOC_CACHED_LARGE_HPP_
@@ -19,7 +24,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <mutex>
 #include <sysalloc/cached/mutex.hpp>
 #include <sysalloc/cached/os.hpp>
@@ -40,7 +44,7 @@ namespace sysalloc::detail::cached {
 inline constexpr std::size_t huge_size = 32 * MiB;
 
 /// What the C library may keep of large blocks that were freed, as much as glibc ever does by
-/// itself (M_TRIM_THRESHOLD, twice the other): so what comes and goes stays resident.
+/// itself (M_TRIM_THRESHOLD, twice the other).
 inline constexpr std::size_t idle_size = 2 * huge_size;
 
 template <class Heap>
@@ -69,24 +73,52 @@ class LargeBlocks {
       if (wrong_size_is_fatal) report_wrong_size(ptr, slab.size, size);
       Heap::note_wrong_size();
     }
-    const Layout whole = whole_of(slab);
-    void* const memory = memory_of(slab);
     // Before the others may get the memory.
     withdraw(slab);
     bytes_.fetch_sub(slab.size, std::memory_order_relaxed);
     const std::size_t asked = slab.asked;
-    const std::size_t left = forget(asked);
+    const std::size_t left = sank(asked);
     const bool is_huge = asked >= huge_size;
     const bool gives_back = Heap::gives_back_large;
     // glibc gives back by itself what it mapped for a block alone, as it does with all of this
     // size, but not a block that it cut out of free memory, of segments that went back to it above
     // all.
     if (is_huge && gives_back && Heap::purges_pages) os::release_within(slab.base, slab.size);
-    Heap::Slabs::give_descriptor(&slab);
-    Heap::backend().dealloc(memory, whole);
-    if (is_huge || !gives_back) return;
-    if (os::keeps_freed && keeps(asked, Rhythm::clock())) return;
-    give_back(left);
+    if (is_huge || !gives_back) return give(slab);
+    const std::uint32_t now = Rhythm::clock();
+    bool less = false;
+    bool waits = false;
+    {
+      const std::lock_guard lock(mutex);
+      less = rhythm_.fell(left, asked, now);
+      waits = slab.align_shift == 0 && waiting_bytes_ + asked <= rhythm_.kept(now);
+      if (waits) {
+        waiting_.push_front(&slab);
+        waiting_bytes_ += asked;
+      }
+    }
+    if (!waits) give(slab);
+    if (less) {
+      keep_less(now);
+    } else if (rhythm_.kept(now) == 0) {
+      give_back(left);
+    }
+  }
+
+  /// Gives back what waits, the oldest first, but `most` bytes. False when that is nothing.
+  static bool shrink_waiting(std::size_t most) noexcept {
+    bool gave = false;
+    for (;; gave = true) {
+      Slab* slab = nullptr;
+      {
+        const std::lock_guard lock(mutex);
+        if (waiting_bytes_ <= most) return gave;
+        slab = static_cast<Slab*>(waiting_.prev);
+        slab->unlink();
+        waiting_bytes_ -= slab->asked;
+      }
+      give(*slab);
+    }
   }
 
   /// Makes a block that is of `new_layout` of what is there: to grow it takes the room behind it.
@@ -152,19 +184,22 @@ class LargeBlocks {
   /// Gives back what was kept for a rhythm that is over.
   static void look_at_rhythm() noexcept {
     const std::uint32_t now = rhythm_.time();
-    if (rhythm_.is_over(now)) static_cast<void>(keeps(0, now));
-  }
-
-  /// In the child of a fork, taken while another thread may have been telling the C library what to
-  /// keep: whether it heard that nobody knows, so it is told again.
-  static void recover() noexcept {
-    if (!tells_.exchange(false, std::memory_order_relaxed)) return;
-    told_.store(std::numeric_limits<std::size_t>::max(), std::memory_order_relaxed);
+    if (!rhythm_.is_over(now)) return;
+    const bool less = [now] {
+      const std::lock_guard lock(mutex);
+      return rhythm_.fell(ordinary_.load(std::memory_order_relaxed), 0, now);
+    }();
+    if (less) keep_less(now);
   }
 
   /// Of all that live.
   static std::size_t bytes() noexcept { return bytes_.load(std::memory_order_relaxed); }
-  /// What they take of the backend's memory.
+  /// Of those that wait.
+  static std::size_t waiting() noexcept {
+    const std::lock_guard lock(mutex);
+    return waiting_bytes_;
+  }
+  /// What both take of the backend's memory.
   static std::size_t mapped() noexcept { return mapped_.load(std::memory_order_relaxed); }
 
   static inline constinit Mutex mutex{};
@@ -180,6 +215,15 @@ class LargeBlocks {
   /// A block of `size` bytes in what the backend gives for `whole`, and what describes it; nullptr
   /// without memory for either.
   static void* alloc_whole(Layout whole, std::size_t size, bool zeroed) noexcept {
+    if (Slab* const slab = take_waiting(whole)) {
+      void* const ptr = reinterpret_cast<void*>(slab->base);
+      if (zeroed) std::memset(ptr, 0, size);
+      slab->size = size;
+      announce(*slab);
+      bytes_.fetch_add(size, std::memory_order_relaxed);
+      rose(slab->asked);
+      return ptr;
+    }
     void* const memory = from_backend(whole, zeroed);
     if (memory == nullptr) return nullptr;
     const auto start = reinterpret_cast<std::uintptr_t>(memory);
@@ -230,7 +274,7 @@ class LargeBlocks {
     describe(slab, start, whole->size(), size);
     announce(slab);
     bytes_.fetch_add(size - size_before, std::memory_order_relaxed);
-    static_cast<void>(forget(before.size()));
+    forget(before.size());
     note(whole->size());
     return reinterpret_cast<void*>(base);
   }
@@ -272,57 +316,73 @@ class LargeBlocks {
     Heap::map.set(slab.base, units_of(slab), kind_gone, kind_foreign, nullptr);
   }
 
-  /// The backend gave `size` bytes, which the C library may keep when they are freed.
+  /// The backend gave `size` bytes.
   static void note(std::size_t size) noexcept {
     mapped_.fetch_add(size, std::memory_order_relaxed);
+    rose(size);
+  }
+  /// It has them back.
+  static void forget(std::size_t size) noexcept {
+    mapped_.fetch_sub(size, std::memory_order_relaxed);
+    static_cast<void>(sank(size));
+  }
+
+  /// So many more bytes are in use, of the backend's.
+  static void rose(std::size_t size) noexcept {
     if (size >= huge_size) return;
     const std::size_t most = ordinary_.fetch_add(size, std::memory_order_relaxed) + size;
     if (most > peak_.load(std::memory_order_relaxed)) peak_.store(most, std::memory_order_relaxed);
-    if (!os::keeps_freed || !Heap::gives_back_large) return;
+    if (!Heap::gives_back_large) return;
     const std::uint32_t now = Rhythm::clock();
-    {
-      const std::lock_guard lock(mutex);
-      rhythm_.rose(ordinary_.load(std::memory_order_relaxed), now);
-    }
-    tell(now);
+    const std::lock_guard lock(mutex);
+    rhythm_.rose(ordinary_.load(std::memory_order_relaxed), now);
   }
-  /// It has them back. Returns what is left of those that it may keep.
-  static std::size_t forget(std::size_t size) noexcept {
-    mapped_.fetch_sub(size, std::memory_order_relaxed);
+  /// So many fewer. Returns what is left of those that are not huge.
+  static std::size_t sank(std::size_t size) noexcept {
     if (size >= huge_size) return ordinary_.load(std::memory_order_relaxed);
     return ordinary_.fetch_sub(size, std::memory_order_relaxed) - size;
   }
 
-  /// Of such blocks `size` bytes were freed. Do they come and go in a rhythm?
-  static bool keeps(std::size_t size, std::uint32_t now) noexcept {
-    const bool less = [size, now] {
+  /// A block that waits and has what `whole` asks for, and not much more; nullptr when none does.
+  /// Then as much of what waits goes back: the heap does not grow by what is of no use.
+  static Slab* take_waiting(Layout whole) noexcept {
+    std::size_t most = 0;
+    {
       const std::lock_guard lock(mutex);
-      return rhythm_.fell(ordinary_.load(std::memory_order_relaxed), size, now);
-    }();
-    tell(now);
-    if (less) {
-      peak_.store(ordinary_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-      os::release_freed();
+      if (waiting_bytes_ == 0) return nullptr;
+      Slab* best = nullptr;
+      for (ListNode* node = waiting_.next; node != &waiting_; node = node->next) {
+        auto* const slab = static_cast<Slab*>(node);
+        if (slab->asked < whole.size() || slab->asked > whole.size() + whole.size() / 2) continue;
+        if (best == nullptr || slab->asked < best->asked) best = slab;
+        if (slab->asked == whole.size()) break;
+      }
+      if (best != nullptr && whole.align() == 1) {
+        best->unlink();
+        waiting_bytes_ -= best->asked;
+        return best;
+      }
+      // In parentheses: see patience.hpp.
+      most = waiting_bytes_ - (std::min)(waiting_bytes_, whole.size());
     }
-    return less || rhythm_.kept(now) != 0;
+    shrink_waiting(most);
+    return nullptr;
   }
 
-  /// Has the C library keep what it is to keep now: one thread at a time, which sees to it that
-  /// what it said last is what holds.
-  static void tell(std::uint32_t now) noexcept {
-    const auto wanted = [now] { return rhythm_.kept(now); };
-    const auto is_wrong = [](std::size_t kept) {
-      const std::size_t told = told_.load(std::memory_order_relaxed);
-      return kept > told || kept < told / 2;
-    };
-    while (is_wrong(wanted())) {
-      if (tells_.exchange(true, std::memory_order_acquire)) return;
-      const std::size_t kept = wanted();
-      told_.store(kept, std::memory_order_relaxed);
-      // In parentheses: see patience.hpp.
-      os::keep_freed((std::max)(kept, idle_size));
-      tells_.store(false, std::memory_order_release);
-    }
+  /// Gives a block to the backend that nobody has any more.
+  static void give(Slab& slab) noexcept {
+    const Layout whole = whole_of(slab);
+    void* const memory = memory_of(slab);
+    mapped_.fetch_sub(whole.size(), std::memory_order_relaxed);
+    Heap::Slabs::give_descriptor(&slab);
+    Heap::backend().dealloc(memory, whole);
+  }
+
+  /// Gives back what a rhythm kept, or some of it.
+  static void keep_less(std::uint32_t now) noexcept {
+    shrink_waiting(rhythm_.kept(now));
+    peak_.store(ordinary_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    os::release_freed();
   }
 
   /// `left` bytes are in such blocks, which are not huge. When that is half of what was, has the C
@@ -359,8 +419,8 @@ class LargeBlocks {
   }
 
   static inline constinit Rhythm rhythm_{};
-  static inline constinit std::atomic<std::size_t> told_{0};  // what the C library is to keep
-  static inline constinit std::atomic<bool> tells_{false};    // is a thread telling it?
+  static inline constinit List waiting_{};  // from the newest on
+  static inline constinit std::size_t waiting_bytes_ = 0;
   static inline constinit std::atomic<std::size_t> bytes_{0};
   static inline constinit std::atomic<std::size_t> mapped_{0};
   static inline constinit std::atomic<std::size_t> ordinary_{0};  // of that, what is not huge

@@ -14,7 +14,6 @@
 //   is_told_what_to_keep     whether the user has said what the C library keeps
 //   release_freed            has the C library give back what it keeps
 //   expect_large_blocks      has it keep more
-//   keep_freed               has it keep as much as that, where keeps_freed
 //   is_mapped                whether an address may be read
 //   must_step_aside          whether somebody else has to see every block
 //   Lock                     for a critical section

@@ -17,7 +17,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
-#include <limits>
 #include <sysalloc/detail/fatal.hpp>
 
 #if defined(__GLIBC__)
@@ -186,26 +185,6 @@ inline void expect_large_blocks([[maybe_unused]] std::size_t size) noexcept {
   // Or else compilers see that nothing is done with it.
   void* volatile block = std::malloc(size < most ? size : most);
   std::free(block);
-#endif
-}
-
-/// Does keep_freed() do anything? Where addresses have 32 bits, glibc maps each large block for
-/// itself whatever it is told.
-#if defined(__GLIBC__)
-inline constexpr bool keeps_freed = sizeof(void*) == 8;
-#else
-inline constexpr bool keeps_freed = false;
-#endif
-
-/// Has the C library keep `size` bytes of what was freed to it, and of blocks that are as large as
-/// it ever keeps (mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD). From then on glibc goes by
-/// that, and no more by what it hears of.
-inline void keep_freed([[maybe_unused]] std::size_t size) noexcept {
-#if defined(__GLIBC__)
-  constexpr int without_bound = -1;
-  constexpr std::size_t most = std::numeric_limits<int>::max();
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, size <= most ? static_cast<int>(size) : without_bound);
 #endif
 }
 

@@ -54,8 +54,6 @@ inline void release_freed() noexcept {}
 
 /// Lets the C library know that the program has blocks of a size. What HeapFree keeps is its own.
 inline void expect_large_blocks(std::size_t /*size*/) noexcept {}
-inline constexpr bool keeps_freed = false;
-inline void keep_freed(std::size_t /*size*/) noexcept {}
 
 /// Is there memory at `address`? Costs a system call.
 [[nodiscard]] bool is_mapped(std::uintptr_t address) noexcept;

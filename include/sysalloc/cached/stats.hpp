@@ -27,7 +27,7 @@ struct CachedStats {
   std::size_t live = 0;    ///< held by the program, each block with the size of its class
   std::size_t cached = 0;  ///< in thread caches
   std::size_t free = 0;    ///< free in slabs that hold other blocks
-  std::size_t dirty = 0;   ///< free spans that are still resident
+  std::size_t dirty = 0;   ///< free spans that are still resident, and large blocks that wait
   std::size_t large = 0;   ///< of the live bytes, those in blocks above 1 MiB
   /// Taken from the backend. Beyond what the other members say it is free spans whose pages were
   /// given back, and the ends of blocks and slabs.

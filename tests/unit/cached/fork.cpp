@@ -109,10 +109,6 @@ std::atomic<bool> held_in_madvise{false};
 std::atomic<int> calls_before{0};
 std::atomic<int> in_madvise{0};
 
-// And the one that tells the C library what to keep.
-std::atomic<bool> held_in_mallopt{false};
-std::atomic<int> in_mallopt{0};
-
 }  // namespace
 
 // In the place of the C library's.
@@ -125,43 +121,32 @@ extern "C" int madvise(void* address, std::size_t size, int advice) noexcept {
   return static_cast<int>(syscall(SYS_madvise, address, size, advice));
 }
 
-extern "C" int mallopt(int /*parameter*/, int /*value*/) noexcept {
-  ++in_mallopt;
-  while (held_in_mallopt) std::this_thread::yield();
-  return 1;
-}
-
-TEST_CASE("what a thread was telling the C library a child tells it") {
-  if (!sysalloc::detail::cached::os::keeps_freed) {
-    tests::not_checked("what the C library is told to keep", "it is told nothing here");
-    return;
-  }
+TEST_CASE("large blocks that wait for the next do so in a child, too") {
 #if defined(__SANITIZE_ADDRESS__)
   tests::not_checked("fork", "g++ 12's AddressSanitizer does not take its own locks at a fork");
 #else
-  // Large blocks come and go, so that they are to be kept, until the C library was told something.
-  const auto tells = [](std::size_t count) {
-    const int before = in_mallopt;
+  const auto churn = [](int rounds) {
     const Layout each = layout(std::size_t{3} << 20);
-    std::array<void*, 16> blocks{};
-    for (int round = 0; round < 1000 && in_mallopt == before; ++round) {
-      for (std::size_t i = 0; i < count; ++i) blocks[i] = heap.alloc(each);
-      for (std::size_t i = 0; i < count; ++i) heap.dealloc(blocks[i], each);
+    std::array<void*, 8> blocks{};
+    for (int round = 0; round < rounds; ++round) {
+      for (void*& block : blocks) block = heap.alloc(each);
+      for (void* const block : blocks) heap.dealloc(block, each);
     }
-    return in_mallopt != before;
   };
-  held_in_mallopt = true;
-  std::thread other([&] { tells(8); });
-  while (in_mallopt == 0) std::this_thread::yield();
+  std::atomic<bool> stops{false};
+  std::thread other([&] {
+    while (!stops) churn(1);
+  });
+  churn(10);
   const pid_t child = fork();
   if (child == 0) {
     alarm(120);
     tests::leaks_are_expected();
-    held_in_mallopt = false;
-    // More than the thread was about to tell.
-    _exit(tells(16) ? 0 : 1);
+    churn(10);
+    Heap::purge();
+    _exit(Heap::stats().dirty == 0 ? 0 : 1);
   }
-  held_in_mallopt = false;
+  stops = true;
   other.join();
   check_ends_well(child);
 #endif
