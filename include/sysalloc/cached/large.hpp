@@ -91,7 +91,7 @@ class LargeBlocks {
     {
       const std::lock_guard lock(mutex);
       less = rhythm_.fell(left, asked, now);
-      waits = slab.align_shift == 0 && waiting_bytes_ + asked <= rhythm_.kept(now);
+      waits = has_mark(slab) && waiting_bytes_ + asked <= rhythm_.kept(now);
       if (waits) {
         waiting_.push_front(&slab);
         waiting_bytes_ += asked;
@@ -312,7 +312,7 @@ class LargeBlocks {
   }
   static void withdraw(Slab& slab) noexcept {
     void* const ptr = reinterpret_cast<void*>(slab.base);
-    if (slab.offset >= sizeof(std::uintptr_t)) mark_before(ptr) = mark_of(ptr);
+    if (has_mark(slab)) mark_before(ptr) = mark_of(ptr);
     Heap::map.set(slab.base, units_of(slab), kind_gone, kind_foreign, nullptr);
   }
 
@@ -406,6 +406,9 @@ class LargeBlocks {
     return (slab.asked - slab.offset) / unit_size;
   }
 
+  /// Is there room for the mark by which a second free is found? Not where the backend's block
+  /// begins: it would take that free for its own.
+  static bool has_mark(const Slab& slab) noexcept { return slab.offset >= sizeof(std::uintptr_t); }
   static std::uintptr_t& mark_before(void* ptr) noexcept {
     return static_cast<std::uintptr_t*>(ptr)[-1];
   }
