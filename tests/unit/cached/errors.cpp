@@ -229,6 +229,19 @@ TEST_CASE("a large block of the backend freed twice") {
   }
 }
 
+TEST_CASE("a large block freed twice that waits for the next") {
+  constexpr std::size_t size = 5 << 20;
+  std::array<std::byte*, 4> blocks{};
+  // They come and go in a rhythm.
+  for (int round = 0; round < 8; ++round) {
+    for (std::byte*& block : blocks) block = alloc(size);
+    for (std::byte* const block : blocks) heap.dealloc(block, layout(size));
+  }
+  CHECK(Heap::stats().dirty >= size);
+  check_freed_twice(alloc(size), size, true);
+  check_freed_twice(alloc(size), size, false);
+}
+
 TEST_CASE("a block freed again after it left the cache") {
   std::byte* const ptr = alloc(100);
   std::byte* const other = alloc(100);
