@@ -90,7 +90,7 @@ class LargeBlocks {
     bool waits = false;
     {
       const std::lock_guard lock(mutex);
-      less = rhythm_.fell(left, asked, now);
+      less = rhythm_.fell(ordinary_.load(std::memory_order_relaxed), asked, now);
       waits = has_mark(slab) && waiting_bytes_ + asked <= rhythm_.kept(now);
       if (waits) {
         waiting_.push_front(&slab);
