@@ -78,29 +78,30 @@ class LargeBlocks {
     bytes_.fetch_sub(slab.size, std::memory_order_relaxed);
     const std::size_t asked = slab.asked;
     const std::size_t left = sank(asked);
-    const bool is_huge = asked >= huge_size;
-    const bool gives_back = Heap::gives_back_large;
+    if (!Heap::gives_back_large) return give(slab);
     // glibc gives back by itself what it mapped for a block alone, as it does with all of this
     // size, but not a block that it cut out of free memory, of segments that went back to it above
     // all.
-    if (is_huge && gives_back && Heap::purges_pages) os::release_within(slab.base, slab.size);
-    if (is_huge || !gives_back) return give(slab);
+    if (asked >= huge_size) return give_pages(slab);
     const std::uint32_t now = Rhythm::clock();
     bool less = false;
-    bool waits = false;
+    bool keeps = false;
     {
       const std::lock_guard lock(mutex);
       less = rhythm_.fell(ordinary_.load(std::memory_order_relaxed), asked, now);
-      waits = has_mark(slab) && waiting_bytes_ + asked <= rhythm_.kept(now);
-      if (waits) {
+      const std::size_t kept = rhythm_.kept(now);
+      keeps = kept != 0;
+      if (!less && has_mark(slab) && waiting_bytes_ + asked <= kept) {
         waiting_.push_front(&slab);
         waiting_bytes_ += asked;
+        return;
       }
     }
-    if (!waits) give(slab);
-    if (less) {
-      keep_less(now);
-    } else if (rhythm_.kept(now) == 0) {
+    if (less || keeps) {
+      give_pages(slab);
+      if (less) keep_less(now);
+    } else {
+      give(slab);
       give_back(left);
     }
   }
@@ -117,7 +118,7 @@ class LargeBlocks {
         slab->unlink();
         waiting_bytes_ -= slab->asked;
       }
-      give(*slab);
+      give_pages(*slab);
     }
   }
 
@@ -376,6 +377,12 @@ class LargeBlocks {
     mapped_.fetch_sub(whole.size(), std::memory_order_relaxed);
     Heap::Slabs::give_descriptor(&slab);
     Heap::backend().dealloc(memory, whole);
+  }
+
+  /// And its pages to the system before that, whatever the C library would do with it.
+  static void give_pages(Slab& slab) noexcept {
+    if (Heap::purges_pages) os::release_within(slab.base, units_of(slab) * unit_size);
+    give(slab);
   }
 
   /// Gives back what a rhythm kept, or some of it.

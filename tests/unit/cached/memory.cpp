@@ -361,35 +361,34 @@ TEST_CASE("large blocks that soon come again stay, too") {
 TEST_CASE("those of threads go when that is over, and the threads, too") {
   if (!can_measure()) return;
   constexpr std::size_t many = 8;
-  constexpr std::size_t each = batch_bytes / many;
   const std::size_t begin = resident();
-  std::barrier turn(many);
-  std::vector<std::thread> threads;
-  for (std::size_t i = 0; i < many; ++i) {
-    threads.emplace_back([&] {
-      std::vector<void*> blocks;
-      for (int round = 0; round < 10; ++round) {
-        for (std::size_t size = 0; size < each; size += 2 * MiB) {
-          void* const ptr = heap.alloc(layout(2 * MiB));
-          if (ptr == nullptr) break;
-          std::memset(ptr, 1, 2 * MiB);
-          blocks.push_back(ptr);
+  for (const std::size_t size : {2 * MiB, 20 * MiB}) {
+    const std::size_t count = batch_bytes / many / size + 1;
+    std::barrier turn(many);
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < many; ++i) {
+      threads.emplace_back([&] {
+        std::vector<void*> blocks(count);
+        for (int round = 0; round < 10; ++round) {
+          for (void*& block : blocks) {
+            block = heap.alloc(layout(size));
+            if (block != nullptr) std::memset(block, 1, size);
+          }
+          turn.arrive_and_wait();
+          for (void* const block : blocks) heap.dealloc(block, layout(size));
+          turn.arrive_and_wait();
         }
-        turn.arrive_and_wait();
-        for (void* const ptr : blocks) heap.dealloc(ptr, layout(2 * MiB));
-        blocks.clear();
-        turn.arrive_and_wait();
-      }
-    });
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    const std::size_t kept = grown(begin);
+    const std::size_t left = left_later(begin);
+    MESSAGE("MiB kept: ", kept / MiB, ", later: ", left / MiB);
+    CHECK(kept >= batch_bytes / 2);
+    CHECK(left <= batch_bytes / 10);
+    Heap::purge();
+    CHECK(grown(begin) <= 8 * MiB);
   }
-  for (std::thread& thread : threads) thread.join();
-  const std::size_t kept = grown(begin);
-  const std::size_t left = left_later(begin);
-  MESSAGE("MiB kept: ", kept / MiB, ", later: ", left / MiB);
-  CHECK(kept >= batch_bytes / 2);
-  CHECK(left <= batch_bytes / 10);
-  Heap::purge();
-  CHECK(grown(begin) <= 8 * MiB);
 }
 
 TEST_CASE("one that comes again later does not") {
