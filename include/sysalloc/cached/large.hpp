@@ -91,7 +91,8 @@ class LargeBlocks {
       less = rhythm_.fell(ordinary_.load(std::memory_order_relaxed), asked, now);
       const std::size_t kept = rhythm_.kept(now);
       keeps = kept != 0;
-      if (!less && has_mark(slab) && waiting_bytes_ + asked <= kept) {
+      // A quarter more: those that were taken for smaller ones leave others that nobody takes.
+      if (!less && has_mark(slab) && waiting_bytes_ + asked <= kept + kept / 4) {
         waiting_.push_front(&slab);
         waiting_bytes_ += asked;
         return;
@@ -106,8 +107,9 @@ class LargeBlocks {
     }
   }
 
-  /// Gives back what waits, the oldest first, but `most` bytes. False when that is nothing.
-  static bool shrink_waiting(std::size_t most) noexcept {
+  /// Gives back what waits, the oldest first, but `most` bytes; its pages to the system, unless the
+  /// C library `is_asked` for as much at once. False when that is nothing.
+  static bool shrink_waiting(std::size_t most, bool is_asked = false) noexcept {
     bool gave = false;
     for (;; gave = true) {
       Slab* slab = nullptr;
@@ -118,7 +120,11 @@ class LargeBlocks {
         slab->unlink();
         waiting_bytes_ -= slab->asked;
       }
-      give_pages(*slab);
+      if (is_asked) {
+        give(*slab);
+      } else {
+        give_pages(*slab);
+      }
     }
   }
 
@@ -366,7 +372,7 @@ class LargeBlocks {
       // In parentheses: see patience.hpp.
       most = waiting_bytes_ - (std::min)(waiting_bytes_, whole.size());
     }
-    shrink_waiting(most);
+    shrink_waiting(most, true);
     return nullptr;
   }
 
