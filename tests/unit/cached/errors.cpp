@@ -232,6 +232,7 @@ TEST_CASE("a large block of the backend freed twice") {
 TEST_CASE("a large block freed twice that waits for the next") {
   constexpr std::size_t size = 5 << 20;
   std::array<std::byte*, 4> blocks{};
+  flush();
   // They come and go in a rhythm, unless the machine has more to do.
   for (int round = 0; round < 1000 && Heap::stats().dirty < size; ++round) {
     for (std::byte*& block : blocks) block = alloc(size);
