@@ -108,7 +108,8 @@ class LargeBlocks {
   }
 
   /// Gives back what waits, the oldest first, but `most` bytes; its pages to the system, unless the
-  /// C library `is_asked` for as much at once. False when that is nothing.
+  /// C library `is_asked` for as much at once and may take it from there. False when that is
+  /// nothing.
   static bool shrink_waiting(std::size_t most, bool is_asked = false) noexcept {
     bool gave = false;
     for (;; gave = true) {
@@ -120,7 +121,7 @@ class LargeBlocks {
         slab->unlink();
         waiting_bytes_ -= slab->asked;
       }
-      if (is_asked) {
+      if (is_asked && os::is_in_main_arena(slab->base)) {
         give(*slab);
       } else {
         give_pages(*slab);

@@ -14,6 +14,7 @@
 //   is_told_what_to_keep     whether the user has said what the C library keeps
 //   release_freed            has the C library give back what it keeps
 //   expect_large_blocks      has it keep more
+//   is_in_main_arena         whether the C library uses an address for the main thread
 //   is_mapped                whether an address may be read
 //   must_step_aside          whether somebody else has to see every block
 //   Lock                     for a critical section

@@ -188,6 +188,16 @@ inline void expect_large_blocks([[maybe_unused]] std::size_t size) noexcept {
 #endif
 }
 
+/// Does `address` lie where the C library has memory of the main thread? glibc has it from the end
+/// of the program on, and for other threads elsewhere.
+inline bool is_in_main_arena([[maybe_unused]] std::uintptr_t address) noexcept {
+#if defined(__GLIBC__)
+  return address < reinterpret_cast<std::uintptr_t>(sbrk(0));
+#else
+  return false;
+#endif
+}
+
 /// Is there memory at `address`? Costs a system call: mincore(2) says ENOMEM where there is none,
 /// and something else where it is not to be called, as in a sandbox; then yes, for all that the
 /// caller knows. Not msync(2), at which a thread may be cancelled, in the middle of a deallocation.

@@ -55,6 +55,9 @@ inline void release_freed() noexcept {}
 /// Lets the C library know that the program has blocks of a size. What HeapFree keeps is its own.
 inline void expect_large_blocks(std::size_t /*size*/) noexcept {}
 
+/// HeapAlloc has the same memory for all threads, but asks nobody how much to keep.
+inline bool is_in_main_arena(std::uintptr_t /*address*/) noexcept { return false; }
+
 /// Is there memory at `address`? Costs a system call.
 [[nodiscard]] bool is_mapped(std::uintptr_t address) noexcept;
 
