@@ -11,7 +11,7 @@
 // What lies before the base, and behind the last whole unit, shares its units with others.
 //
 // When it is freed it goes back to the backend. But where such blocks come and go in a rhythm
-// (rhythm.hpp) it waits for the next one of nearly its size, and until the rhythm is over. Not in
+// (rhythm.hpp) it waits for the next one that it has room for, and until the rhythm is over. Not in
 // the C library, which can be told to keep more: it keeps as much in each of its arenas, and has no
 // way to give back what lies at the end of one, unless something large is freed there.
 
@@ -91,8 +91,8 @@ class LargeBlocks {
       less = rhythm_.fell(ordinary_.load(std::memory_order_relaxed), asked, now);
       const std::size_t kept = rhythm_.kept(now);
       keeps = kept != 0;
-      // A quarter more: those that were taken for smaller ones leave others that nobody takes.
-      if (!less && has_mark(slab) && waiting_bytes_ + asked <= kept + kept / 4) {
+      // Twice as much: where one is taken for a smaller one, another waits that nobody takes.
+      if (!less && has_mark(slab) && waiting_bytes_ + asked <= 2 * kept) {
         waiting_.push_front(&slab);
         waiting_bytes_ += asked;
         return;
@@ -351,7 +351,8 @@ class LargeBlocks {
     return ordinary_.fetch_sub(size, std::memory_order_relaxed) - size;
   }
 
-  /// A block that waits and has what `whole` asks for, and not much more; nullptr when none does.
+  /// The smallest block that waits and has what `whole` asks for, and not more than three times as
+  /// much, for as long as it lives; nullptr when none does.
   /// Then as much of what waits goes back: the heap does not grow by what is of no use.
   static Slab* take_waiting(Layout whole) noexcept {
     std::size_t most = 0;
@@ -361,7 +362,7 @@ class LargeBlocks {
       Slab* best = nullptr;
       for (ListNode* node = waiting_.next; node != &waiting_; node = node->next) {
         auto* const slab = static_cast<Slab*>(node);
-        if (slab->asked < whole.size() || slab->asked > whole.size() + whole.size() / 2) continue;
+        if (slab->asked < whole.size() || slab->asked / 3 > whole.size()) continue;
         if (best == nullptr || slab->asked < best->asked) best = slab;
         if (slab->asked == whole.size()) break;
       }
