@@ -59,6 +59,17 @@ struct Watching {
   }
 };
 
+// Frees what is at `ptr`, with its size and without, and finds that both go to the backend.
+void check_is_foreign(void* ptr) {
+  const Cached<Watching> heap;
+  Watching::expected = ptr;
+  const std::size_t before = Watching::sized + Watching::unsized;
+  heap.dealloc(ptr, layout(40));
+  heap.dealloc_unsized(ptr, 8);
+  CHECK(Watching::sized + Watching::unsized == before + 2);
+  Watching::expected = nullptr;
+}
+
 }  // namespace
 
 TEST_CASE("blocks of malloc and of System are freed by System") {
@@ -97,12 +108,7 @@ TEST_CASE("an address of a large block that is gone is foreign again") {
   REQUIRE(Watching::kept != block);
   // Whoever gets the memory next writes something of its own before a block there, as malloc does.
   static_cast<std::size_t*>(block)[-1] = 49;
-  Watching::expected = block;
-  const std::size_t before = Watching::sized + Watching::unsized;
-  heap.dealloc(block, layout(40));
-  heap.dealloc_unsized(block, 8);
-  CHECK(Watching::sized + Watching::unsized == before + 2);
-  Watching::expected = nullptr;
+  check_is_foreign(block);
   System{}.dealloc_unsized(Watching::kept, 1);
 }
 
@@ -110,14 +116,8 @@ TEST_CASE("an address above all that a heap has is foreign") {
   if constexpr (sizeof(void*) == 8) {
     // As of a backend that has tags in the upper byte.
     auto* const tagged = reinterpret_cast<void*>(std::uint64_t{0x0a00'7f12'3456'7890});
-    const Cached<Watching> heap;
-    CHECK(heap.usable_size(tagged) == 0);
-    Watching::expected = tagged;
-    const std::size_t before = Watching::sized + Watching::unsized;
-    heap.dealloc(tagged, layout(40));
-    heap.dealloc_unsized(tagged, 8);
-    CHECK(Watching::sized + Watching::unsized == before + 2);
-    Watching::expected = nullptr;
+    CHECK(Cached<Watching>{}.usable_size(tagged) == 0);
+    check_is_foreign(tagged);
   } else {
     tests::not_checked("addresses above all that a heap has", "there are none");
   }
